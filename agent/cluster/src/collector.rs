@@ -1,0 +1,302 @@
+//! Watches what the hub is interested in: objects of intents for their status, and inventory. What nobody asked for is not watched;
+//! objects without an intent's annotation are not reported.
+
+mod mask;
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::DynamicObject,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use prost::bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use upm_proto::{
+    hub::v1 as pb,
+    ledger::{canonical_json, key_text},
+};
+
+use crate::{
+    applier::{
+        carried,
+        kinds::{Kinds, Unknown},
+    },
+    session::Observation,
+};
+use mask::Condition;
+
+/// Before a kind that is not there is looked for again.
+const MISSING: Duration = Duration::from_secs(20);
+/// Phases after which nothing follows by itself.
+const TERMINAL: [&str; 3] = ["Failed", "Refused", "Succeeded"];
+
+/// What was seen.
+#[derive(Debug)]
+pub enum Seen {
+    /// An object of an intent.
+    Object(pb::Key, Box<Observation>),
+    /// All objects of intents that exist: group, kind, namespace (empty for all), key texts.
+    Listed(String, String, String, HashSet<String>),
+    /// Inventory: watch, changes, whether they are all there is.
+    Inventory(u32, Vec<pb::WatchEvent>, bool),
+}
+
+/// Runs the watches of the latest interest until cancelled.
+pub async fn collect(
+    client: Client,
+    kinds: Kinds,
+    mut interest: watch::Receiver<Vec<pb::Watch>>,
+    seen: mpsc::Sender<Seen>,
+    cancel: CancellationToken,
+) {
+    let mut running = HashMap::<u32, (pb::Watch, CancellationToken)>::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let wanted = interest.borrow_and_update().clone();
+        let ids = wanted.iter().map(|w| w.watch_id).collect::<HashSet<_>>();
+        running.retain(|id, (_, stop)| {
+            let keep = ids.contains(id);
+            if !keep {
+                stop.cancel();
+            }
+            keep
+        });
+        for mut watch in wanted {
+            // Where the hub resumes is the session's business.
+            watch.resume_rv.clear();
+            if running
+                .get(&watch.watch_id)
+                .is_some_and(|(w, _)| *w == watch)
+            {
+                continue;
+            }
+            let stop = cancel.child_token();
+            if let Some((_, old)) = running.insert(watch.watch_id, (watch.clone(), stop.clone())) {
+                old.cancel();
+            }
+            let (client, kinds, seen) = (client.clone(), kinds.clone(), seen.clone());
+            tasks.spawn(async move {
+                let one = One {
+                    watch,
+                    seen,
+                    known: HashMap::new(),
+                    fresh: HashSet::new(),
+                    listing: Vec::new(),
+                };
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = one.run(client, kinds) => {}
+                }
+            });
+        }
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            changed = interest.changed() => if changed.is_err() { break },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    tasks.shutdown().await;
+}
+
+/// One watch.
+struct One {
+    watch: pb::Watch,
+    seen: mpsc::Sender<Seen>,
+    /// Objects of intents that were reported, with their conditions.
+    known: HashMap<String, (pb::Key, Vec<Condition>)>,
+    /// Those that the present list has named.
+    fresh: HashSet<String>,
+    listing: Vec<pb::WatchEvent>,
+}
+
+impl One {
+    async fn run(mut self, client: Client, kinds: Kinds) {
+        let watch = &self.watch;
+        let kind = loop {
+            match kinds.get(&watch.group, &watch.version, &watch.kind).await {
+                Ok(kind) => break kind,
+                Err(Unknown::Kind) => {
+                    tracing::info!(
+                        kind = watch.kind,
+                        "The API server does not know a kind that the hub wants to see"
+                    );
+                }
+                Err(Unknown::Away(why)) => {
+                    tracing::warn!(kind = watch.kind, why, "Kinds cannot be discovered");
+                }
+            }
+            tokio::time::sleep(MISSING).await;
+        };
+        let api: Api<DynamicObject> = if watch.namespace.is_empty() || !kind.namespaced {
+            Api::all_with(client, &kind.resource)
+        } else {
+            Api::namespaced_with(client, &watch.namespace, &kind.resource)
+        };
+        let mut config = watcher::Config::default();
+        if !watch.selector.is_empty() {
+            config = config.labels(&watch.selector);
+        }
+        let mut events = watcher(api, config).default_backoff().boxed();
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => {
+                    if self.event(event).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(kind = self.watch.kind, %error, "A watch broke; it begins anew");
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self, event: watcher::Event<DynamicObject>) -> Result<(), ()> {
+        match event {
+            watcher::Event::Init => {
+                self.fresh.clear();
+                self.listing.clear();
+                Ok(())
+            }
+            watcher::Event::InitApply(object) if self.watch.inventory => {
+                self.listing.push(self.inventory(&object, false));
+                Ok(())
+            }
+            watcher::Event::Apply(object) if self.watch.inventory => {
+                let event = self.inventory(&object, false);
+                self.send(Seen::Inventory(self.watch.watch_id, vec![event], false))
+                    .await
+            }
+            watcher::Event::Delete(object) if self.watch.inventory => {
+                let event = self.inventory(&object, true);
+                self.send(Seen::Inventory(self.watch.watch_id, vec![event], false))
+                    .await
+            }
+            watcher::Event::InitDone if self.watch.inventory => {
+                let events = std::mem::take(&mut self.listing);
+                self.send(Seen::Inventory(self.watch.watch_id, events, true))
+                    .await
+            }
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                self.object(object).await
+            }
+            watcher::Event::Delete(object) => {
+                let text = key_text(&self.key(&object));
+                self.gone(&text).await
+            }
+            watcher::Event::InitDone => {
+                let missing = self
+                    .known
+                    .keys()
+                    .filter(|text| !self.fresh.contains(*text))
+                    .cloned()
+                    .collect::<Vec<_>>();
+                for text in missing {
+                    self.gone(&text).await?;
+                }
+                let watch = &self.watch;
+                self.send(Seen::Listed(
+                    watch.group.clone(),
+                    watch.kind.clone(),
+                    watch.namespace.clone(),
+                    self.fresh.clone(),
+                ))
+                .await
+            }
+        }
+    }
+
+    async fn send(&self, seen: Seen) -> Result<(), ()> {
+        self.seen.send(seen).await.map_err(|_| ())
+    }
+
+    fn key(&self, object: &DynamicObject) -> pb::Key {
+        pb::Key {
+            group: self.watch.group.clone(),
+            version: self.watch.version.clone(),
+            kind: self.watch.kind.clone(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
+    }
+
+    fn body(&self, object: &DynamicObject) -> (serde_json::Value, Bytes) {
+        let whole = serde_json::to_value(object).unwrap_or_default();
+        let masked = mask::masked(&whole, &self.watch.field_mask);
+        let text = masked.to_string();
+        // Integers beyond 2^53 have no canonical form; then the plain one is as stable.
+        let body = canonical_json(text.as_bytes()).unwrap_or_else(|_| text.into_bytes());
+        (whole, body.into())
+    }
+
+    fn inventory(&self, object: &DynamicObject, gone: bool) -> pb::WatchEvent {
+        pb::WatchEvent {
+            key: Some(self.key(object)),
+            object: if gone {
+                Bytes::new()
+            } else {
+                self.body(object).1
+            },
+            gone,
+            resource_version: object.resource_version().unwrap_or_default(),
+        }
+    }
+
+    async fn object(&mut self, object: DynamicObject) -> Result<(), ()> {
+        let key = self.key(&object);
+        let text = key_text(&key);
+        self.fresh.insert(text.clone());
+        let Some(intent) = carried(object.annotations()) else {
+            // It never was an intent's, or is not any more.
+            return self.gone(&text).await;
+        };
+        let (whole, body) = self.body(&object);
+        let now = mask::conditions(&whole);
+        let before = self
+            .known
+            .get(&text)
+            .map(|(_, c)| c.as_slice())
+            .unwrap_or_default();
+        let (edges, worse) = mask::edges(before, &now);
+        let phase = whole
+            .pointer("/status/phase")
+            .and_then(serde_json::Value::as_str);
+        let observation = Observation {
+            intent_uid: intent.uid,
+            intent_generation: intent.generation,
+            observed_generation: object.metadata.generation.unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+            body,
+            gone: false,
+            // After a list nobody knows what happened before: only what the object says now is certain.
+            edges: if self.known.contains_key(&text) {
+                edges
+            } else {
+                Vec::new()
+            },
+            urgent: worse || phase.is_some_and(|p| TERMINAL.contains(&p)),
+        };
+        self.known.insert(text, (key.clone(), now));
+        self.send(Seen::Object(key, Box::new(observation))).await
+    }
+
+    async fn gone(&mut self, text: &str) -> Result<(), ()> {
+        let Some((key, _)) = self.known.remove(text) else {
+            return Ok(());
+        };
+        let observation = Observation {
+            gone: true,
+            urgent: true,
+            ..Observation::default()
+        };
+        self.send(Seen::Object(key, Box::new(observation))).await
+    }
+}

@@ -1,0 +1,104 @@
+//! The command line. Nothing secret is ever an argument.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+use upm_crds::names;
+use upm_operator::Settings;
+
+/// The agent of one cluster: it dials out to the hub, keeps the cluster as it was told, and hosts the controllers.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "upm-agent", version)]
+pub struct Options {
+    /// Addresses of the hub, `host:port`, comma separated.
+    #[arg(
+        long,
+        env = "UPM_HUB_ENDPOINTS",
+        value_delimiter = ',',
+        required_unless_present = "standalone"
+    )]
+    pub hub_endpoints: Vec<String>,
+    /// File with the join token; needed until the agent has enrolled.
+    #[arg(long, env = "UPM_JOIN_TOKEN_FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// SHA-256 of the public key of the hub's CA, hex.
+    #[arg(long, env = "UPM_CA_PIN", default_value = "")]
+    pub ca_pin: String,
+    /// Namespace of the agent and of packages.
+    #[arg(long, env = "UPM_AGENT_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    pub agent_namespace: String,
+    /// Put in front of images that name no registry.
+    #[arg(long, env = "UPM_IMAGE_PREFIX", default_value = "")]
+    pub image_prefix: String,
+    /// Image that carries the unit agent.
+    #[arg(
+        long,
+        env = "UPM_UNIT_AGENT_IMAGE",
+        default_value = "upm-unit-agent:latest"
+    )]
+    pub unit_agent_image: String,
+    /// Domain of the cluster's DNS.
+    #[arg(long, env = "UPM_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// A kubeconfig file; in the cluster's own pod none is needed.
+    #[arg(long, env = "UPM_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Only the controllers, no hub.
+    #[arg(long, env = "UPM_STANDALONE")]
+    pub standalone: bool,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    #[arg(long, env = "UPM_METRICS_ADDRESS", default_value = "0.0.0.0:9090")]
+    pub metrics_address: SocketAddr,
+    /// Address of an OTLP/gRPC receiver.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// Where the cluster is, in words.
+    #[arg(long, env = "UPM_REGION", default_value = "")]
+    pub region: String,
+    /// Which logs.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log: String,
+    /// Name of this process among its replicas.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pub identity: String,
+}
+
+impl Options {
+    /// What the controllers need.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            system_namespace: self.agent_namespace.clone(),
+            image_prefix: self.image_prefix.clone(),
+            unit_agent_image: self.unit_agent_image.clone(),
+            cluster_domain: self.cluster_domain.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_the_chart_passes() {
+        let options = Options::try_parse_from([
+            "upm-agent",
+            "--hub-endpoints=a:1,b:2",
+            "--ca-pin=00",
+            "--join-token-file=/var/run/upm/join/token",
+            "--agent-namespace=upm-system",
+            "--unit-agent-image=u",
+            "--image-prefix=",
+            "--cluster-domain=cluster.local",
+            "--metrics-address=0.0.0.0:9090",
+            "--otlp-endpoint=http://collector:4317",
+        ])
+        .unwrap();
+        assert_eq!(options.hub_endpoints, ["a:1", "b:2"]);
+        assert!(
+            Options::try_parse_from(["upm-agent"]).is_err(),
+            "a hub or --standalone"
+        );
+        assert!(Options::try_parse_from(["upm-agent", "--standalone"]).is_ok());
+    }
+}

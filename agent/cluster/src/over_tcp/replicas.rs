@@ -1,0 +1,188 @@
+//! Two replicas of the hub on one MariaDB: each answers for agents of the other.
+
+use super::*;
+
+struct Pair {
+    one: HubSide,
+    two: HubSide,
+    _folder: tempfile::TempDir,
+    agent: AgentSide,
+}
+
+/// Two replicas, and an agent whose session is at the first.
+async fn pair() -> Pair {
+    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let mut one = replica("one", &url, &authority, local().await).await;
+    let two = replica("two", &url, &authority, local().await).await;
+    let (token, pin) = one.token(true).await;
+    let mut agent = agent(
+        &Disk::default(),
+        &one.address,
+        &pin,
+        token_file(&folder, &token),
+    );
+    agent.reason("CONNECTED").await;
+    Pair {
+        one,
+        two,
+        _folder: folder,
+        agent,
+    }
+}
+
+fn name() -> String {
+    "agents/c1".into()
+}
+
+async fn shown(hub: &mut HubSide) -> pb::Agent {
+    let request = pb::GetAgentRequest { name: name() };
+    hub.admin.get_agent(request).await.unwrap().into_inner()
+}
+
+async fn until(hub: &mut HubSide, what: &str, is: impl Fn(&pb::Agent) -> bool) -> pb::Agent {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let agent = shown(hub).await;
+        if is(&agent) {
+            return agent;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waiting for {what}: {agent:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn log(pod: &str) -> pb::TailAgentLogRequest {
+    pb::TailAgentLogRequest {
+        name: name(),
+        namespace: "p".into(),
+        pod: pod.into(),
+        tail_lines: 3,
+        ..pb::TailAgentLogRequest::default()
+    }
+}
+
+async fn lines(hub: &mut HubSide) -> Result<String, tonic::Status> {
+    let mut parts = hub.admin.tail_agent_log(log("k0-0")).await?.into_inner();
+    let mut text = Vec::new();
+    while let Some(part) = parts.message().await? {
+        text.extend_from_slice(&part.data);
+    }
+    Ok(String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do() {
+    let mut pair = pair().await;
+    // what is written at one replica arrives over the session of the other
+    pair.two.apply(1, 1).await;
+    pair.two.settled(1).await;
+    let seen = until(&mut pair.two, "a live view", |agent| {
+        agent.state() == pb::AgentState::Connected && agent.replica == "one"
+    })
+    .await;
+    assert_eq!(seen.session_epoch, 1);
+
+    let secret = pb::ReadSecretRequest {
+        agent_id: "c1".into(),
+        namespace: "p".into(),
+        name: "s".into(),
+        keys: vec!["default".into()],
+    };
+    let answer = pair.two.ledger.read_secret(secret.clone()).await.unwrap();
+    assert_eq!(answer.into_inner().data["default"], "hunter2");
+    let wanted = "k0-0 0\nk0-0 1\nk0-0 2\n";
+    assert_eq!(lines(&mut pair.one).await.unwrap(), wanted);
+    assert_eq!(lines(&mut pair.two).await.unwrap(), wanted);
+
+    // refusals are those of the replica with the session
+    let prune = pb::ConfirmPruneKeysRequest {
+        name: name(),
+        keys: vec![key()],
+    };
+    let refused = pair.two.admin.confirm_prune_keys(prune).await.unwrap_err();
+    assert_eq!(
+        mesh::status::reason(&refused).as_deref(),
+        Some("OBJECT_NOT_FOUND")
+    );
+    // a call that was passed on once is not passed on again
+    let mut hop = tonic::Request::new(secret);
+    hop.metadata_mut().insert("x-upm-hop", "1".parse().unwrap());
+    let refused = pair.two.ledger.read_secret(hop).await.unwrap_err();
+    assert_eq!(mesh::status::reason(&refused).as_deref(), Some("NOT_OWNER"));
+
+    // cut from the other replica, and back with a newer epoch
+    let request = pb::DisconnectAgentRequest { name: name() };
+    pair.two.admin.disconnect_agent(request).await.unwrap();
+    until(&mut pair.two, "a new session", |agent| {
+        agent.session_epoch == 2 && agent.state() == pb::AgentState::Connected
+    })
+    .await;
+    let request = pb::RevokeAgentRequest { name: name() };
+    pair.two.admin.revoke_agent(request).await.unwrap();
+    let cut = tokio::time::timeout(PATIENCE, pair.agent.report.wait_for(|r| !r.connected));
+    assert!(cut.await.is_ok(), "the session was not cut");
+    pair.agent.stop().await;
+    pair.one.stop().await;
+    pair.two.stop().await;
+}
+
+#[tokio::test]
+async fn the_agents_of_a_replica_that_died_are_not_connected_and_come_to_another() {
+    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    // a runtime of its own, so that it can end like a process that is killed: without a word
+    let process = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (place, signer) = (url.clone(), authority.clone());
+    let started =
+        process.spawn(async move { replica("one", &place, &signer, local().await).await });
+    let mut one = started.await.unwrap();
+    let mut two = replica("two", &url, &authority, local().await).await;
+    let (token, pin) = one.token(true).await;
+    let disk = Disk::default();
+    let file = token_file(&folder, &token);
+    let mut first = agent(&disk, &one.address, &pin, file.clone());
+    first.reason("CONNECTED").await;
+    one.apply(1, 1).await;
+    one.settled(1).await;
+    until(&mut two, "a live view", |agent| {
+        agent.state() == pb::AgentState::Connected && agent.replica == "one"
+    })
+    .await;
+
+    process.shutdown_background();
+    let dead = until(&mut two, "the end of the lease", |agent| {
+        agent.state() == pb::AgentState::Disconnected
+    })
+    .await;
+    assert_eq!(dead.replica, "one", "nobody noted the end of the session");
+    let refused = lines(&mut two).await.unwrap_err();
+    assert_eq!(
+        mesh::status::reason(&refused).as_deref(),
+        Some("AGENT_NOT_CONNECTED")
+    );
+    first.stop().await;
+
+    let addresses = [one.address.as_str(), two.address.as_str()];
+    let mut second = agent_of(&disk, &addresses, &pin, file);
+    two.apply(1, 2).await;
+    second.reason("CONNECTED").await;
+    two.settled(2).await;
+    assert_eq!(shown(&mut two).await.replica, "two");
+    assert_eq!(lines(&mut two).await.unwrap().lines().count(), 3);
+    second.stop().await;
+    two.stop().await;
+}

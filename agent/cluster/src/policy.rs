@@ -1,0 +1,146 @@
+//! What the cluster lets the platform do, whatever the hub says: kinds × namespaces, and which Secrets a tunnel may read.
+
+use upm_crds::names;
+use upm_proto::hub::v1::Key;
+
+/// Objects of the agent itself: never an intent's.
+const OWN: &str = "upm-agent";
+/// Kinds of other groups that an intent may be, only where packages live.
+const PACKAGE_KINDS: [&str; 2] = ["ConfigMap", "PodTemplate"];
+/// The kinds of the engine that live in a namespace.
+const ENGINE_KINDS: [&str; 3] = ["UnitSet", "Unit", "RedisReplication"];
+
+/// The local policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Where packages, the cluster CA and the agent live.
+    pub system_namespace: String,
+}
+
+impl Policy {
+    /// Whether an intent may be this object; the refusal in words otherwise.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allows(&self, key: &Key) -> Result<(), String> {
+        let refuse = |why: &str| {
+            Err(format!(
+                "the policy of this cluster does not allow {} {}/{}: {why}",
+                key.kind, key.namespace, key.name
+            ))
+        };
+        match (key.group.as_str(), key.kind.as_str()) {
+            (names::GROUP, "Project") if key.namespace.is_empty() => {
+                if is_reserved(&key.name) {
+                    return refuse("the name is reserved");
+                }
+                Ok(())
+            }
+            (names::GROUP, kind) if ENGINE_KINDS.contains(&kind) => {
+                if key.namespace.is_empty() || is_reserved(&key.namespace) {
+                    return refuse("not in this namespace");
+                }
+                Ok(())
+            }
+            ("", kind) if PACKAGE_KINDS.contains(&kind) => {
+                if key.namespace != self.system_namespace {
+                    return refuse("only in the namespace of packages");
+                }
+                if key.name.starts_with(OWN) || key.name.starts_with("kube-") {
+                    return refuse("the object is not the platform's");
+                }
+                Ok(())
+            }
+            _ => refuse("not a kind of the platform"),
+        }
+    }
+
+    /// Whether the platform may read a Secret with these labels.
+    pub fn may_read_secret(
+        &self,
+        labels: Option<&std::collections::BTreeMap<String, String>>,
+    ) -> bool {
+        labels.is_some_and(|labels| {
+            labels
+                .get(names::label::READABLE)
+                .is_some_and(|v| v == "true")
+        })
+    }
+}
+
+/// Namespaces that belong to somebody else.
+fn is_reserved(namespace: &str) -> bool {
+    namespace == "default" || namespace.starts_with("kube-") || namespace.starts_with("upm-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(group: &str, kind: &str, namespace: &str, name: &str) -> Key {
+        Key {
+            group: group.into(),
+            version: "v1".into(),
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn allows_the_engines_kinds_in_projects_and_packages_in_the_system_namespace() {
+        let policy = Policy {
+            system_namespace: "upm-system".into(),
+        };
+        for good in [
+            key(names::GROUP, "UnitSet", "p1", "demo"),
+            key(names::GROUP, "RedisReplication", "p1", "demo"),
+            key(names::GROUP, "Project", "", "p1"),
+            key(
+                "",
+                "ConfigMap",
+                "upm-system",
+                "redis-7.0.15-abc-config-template",
+            ),
+            key("", "PodTemplate", "upm-system", "redis-7.0.15-abc"),
+        ] {
+            assert_eq!(policy.allows(&good), Ok(()), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn denies_everything_else() {
+        let policy = Policy {
+            system_namespace: "upm-system".into(),
+        };
+        for bad in [
+            key("", "Secret", "p1", "x"),
+            key("", "Secret", "upm-system", "x"),
+            key("", "Namespace", "", "p1"),
+            key("", "ConfigMap", "p1", "x"),
+            key("", "ConfigMap", "upm-system", "upm-agent-ledger"),
+            key("rbac.authorization.k8s.io", "ClusterRole", "", "x"),
+            key(names::GROUP, "UnitSet", "kube-system", "x"),
+            key(names::GROUP, "UnitSet", "upm-system", "x"),
+            key(names::GROUP, "UnitSet", "default", "x"),
+            key(names::GROUP, "UnitSet", "", "x"),
+            key(names::GROUP, "Project", "p1", "x"),
+            key(names::GROUP, "Project", "", "kube-system"),
+        ] {
+            assert!(policy.allows(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_only_labelled_secrets() {
+        let policy = Policy {
+            system_namespace: "upm-system".into(),
+        };
+        let labelled = [(names::label::READABLE.to_owned(), "true".to_owned())].into();
+        assert!(policy.may_read_secret(Some(&labelled)));
+        assert!(!policy.may_read_secret(None));
+        assert!(!policy.may_read_secret(Some(
+            &[(names::label::READABLE.to_owned(), "yes".to_owned())].into()
+        )));
+    }
+}

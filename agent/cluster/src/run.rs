@@ -1,0 +1,177 @@
+//! Puts the agent together: one leader among the replicas runs the controllers and, unless it stands alone, the session.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, Config, ResourceExt as _, config::KubeConfigOptions, config::Kubeconfig};
+use rand::RngCore as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use upm_crds::names;
+use upm_mesh::Drain;
+use upm_operator::{Error, call, leader};
+use upm_proto::hub::v1 as pb;
+
+use crate::{
+    applier::{Applier, kinds::Kinds},
+    collector, controllers, drive,
+    durable::ConfigMaps,
+    hub::{Hub, Place, credential::SecretVault},
+    options::Options,
+    policy::Policy,
+    report::{self, Report},
+    session::Facts,
+    tunnel::ClusterTunnels,
+};
+
+const LEASE: &str = "upm-agent";
+/// Observations that may wait for the session.
+const SEEN: usize = 1024;
+/// Between two tries to ask the API server what it is.
+const ASK: Duration = Duration::from_secs(3);
+/// The kinds that Hello tells the hub of.
+const KINDS: [(&str, &str); 4] = [
+    ("v1alpha2", "UnitSet"),
+    ("v1alpha2", "Unit"),
+    ("v1alpha2", "Project"),
+    ("v1alpha1", "RedisReplication"),
+];
+
+/// Runs until the process drains.
+///
+/// # Errors
+/// When there is no way to an API server at all: no kubeconfig and not in a cluster.
+pub async fn run(options: Options, drain: Drain) -> anyhow::Result<()> {
+    let client = client(&options).await?;
+    let identity = if options.identity.is_empty() {
+        format!("upm-agent-{:08x}", rand::random::<u32>())
+    } else {
+        options.identity.clone()
+    };
+    let lease = leader::Lease {
+        client: client.clone(),
+        namespace: options.agent_namespace.clone(),
+        name: LEASE.into(),
+        identity,
+    };
+    let leading = leader::lead(lease, drain.token(), |lost| {
+        led(client.clone(), options.clone(), lost)
+    });
+    Box::pin(leading).await?;
+    Ok(())
+}
+
+async fn client(options: &Options) -> anyhow::Result<Client> {
+    let config = match &options.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+        None => Config::incluster()?,
+    };
+    Ok(Client::try_from(config)?)
+}
+
+/// What the leader does until it does not lead any more.
+async fn led(client: Client, options: Options, lost: CancellationToken) -> Result<(), Error> {
+    let engine = controllers::run(client.clone(), options.settings(), lost.clone());
+    if options.standalone {
+        engine.await;
+        return Ok(());
+    }
+    tokio::join!(engine, session(client, options, lost));
+    Ok(())
+}
+
+/// Asks until the API server answers; `None` when cancelled.
+async fn facts(
+    client: &Client,
+    kinds: &Kinds,
+    options: &Options,
+    lost: &CancellationToken,
+) -> Option<Facts> {
+    let mut nonce = [0; 8];
+    rand::rng().fill_bytes(&mut nonce);
+    loop {
+        let asked = async {
+            let namespaces: Api<Namespace> = Api::all(client.clone());
+            let system = call::get_opt(&namespaces, "kube-system").await?;
+            let version =
+                call::within("ask the API server's version", client.apiserver_version()).await?;
+            Ok::<_, Error>((system.and_then(|ns| ns.uid()), version.git_version))
+        };
+        match asked.await {
+            Ok((Some(cluster_uid), k8s_version)) => {
+                let mut supported = Vec::new();
+                for (version, kind) in KINDS {
+                    if let Ok(found) = kinds.get(names::GROUP, version, kind).await {
+                        supported.push(pb::KindSupport {
+                            group: names::GROUP.into(),
+                            version: version.into(),
+                            kind: kind.into(),
+                            schema_digest: Vec::new().into(),
+                            namespaced: found.namespaced,
+                        });
+                    }
+                }
+                return Some(Facts {
+                    build: env!("CARGO_PKG_VERSION").into(),
+                    instance_id: [options.identity.as_bytes(), &nonce].concat(),
+                    cluster_uid,
+                    k8s_version,
+                    kinds: supported,
+                    region: options.region.clone(),
+                });
+            }
+            Ok((None, _)) => tracing::warn!("The namespace kube-system has no uid"),
+            Err(error) => {
+                tracing::warn!(%error, "The API server does not say what it is; asking again");
+            }
+        }
+        tokio::select! {
+            () = lost.cancelled() => return None,
+            () = tokio::time::sleep(ASK) => {}
+        }
+    }
+}
+
+async fn session(client: Client, options: Options, lost: CancellationToken) {
+    let kinds = Kinds::new(client.clone());
+    let Some(facts) = facts(&client, &kinds, &options, &lost).await else {
+        return;
+    };
+    let policy = Policy {
+        system_namespace: options.agent_namespace.clone(),
+    };
+    let place = Place {
+        endpoints: options.hub_endpoints.clone(),
+        ca_pin: options.ca_pin.clone(),
+        join_token_file: options.join_token_file.clone(),
+        cluster_uid: facts.cluster_uid.clone(),
+        build: facts.build.clone(),
+    };
+    let (seen_sender, seen) = mpsc::channel(SEEN);
+    let (interest, wanted) = watch::channel(Vec::new());
+    let (report, reported) = watch::channel(Report::default());
+    let parts = drive::Parts {
+        hub: Hub::new(
+            place,
+            Arc::new(SecretVault::new(client.clone(), &options.agent_namespace)),
+        ),
+        worker: Arc::new(Applier::new(client.clone(), kinds.clone(), policy.clone())),
+        durable: Arc::new(ConfigMaps::new(client.clone(), &options.agent_namespace)),
+        tunnels: Arc::new(ClusterTunnels::new(client.clone(), policy)),
+        seen,
+        interest,
+        report,
+    };
+    let collecting = collector::collect(client.clone(), kinds, wanted, seen_sender, lost.clone());
+    let reporting = report::publish(
+        client,
+        options.agent_namespace.clone(),
+        reported,
+        lost.clone(),
+    );
+    let driving = drive::run(parts, facts, lost);
+    tokio::join!(driving, collecting, reporting);
+}

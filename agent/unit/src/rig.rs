@@ -1,0 +1,279 @@
+//! Real units on the loopback interface: real Redis servers under real unit agents with mutual TLS. For tests only.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test tool ends its test when something is wrong"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use upm_proto::unit::v1 as pb;
+use upm_proto::unit::v1::redis_member_service_client::RedisMemberServiceClient;
+use upm_proto::unit::v1::unit_service_client::UnitServiceClient;
+
+use crate::config::UnitConfig;
+
+/// The password of the users' user.
+pub const PASSWORD: &str = "rig pass/word";
+
+/// A certificate authority.
+#[derive(Debug)]
+pub struct Authority {
+    pub certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self {
+            certificate,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// Certificate and key, PEM.
+    pub fn issue(&self, spiffe: &str, dns: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec![dns.to_owned()]).unwrap();
+        params
+            .subject_alt_names
+            .push(SanType::URI(spiffe.try_into().unwrap()));
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        (
+            params.signed_by(&key, &self.issuer).unwrap().pem(),
+            key.serialize_pem(),
+        )
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One unit.
+#[derive(Debug)]
+pub struct RigUnit {
+    pub name: String,
+    pub config: UnitConfig,
+    pub running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+}
+
+/// Some units that know nothing of each other.
+#[derive(Debug)]
+pub struct Rig {
+    pub authority: Authority,
+    pub units: Vec<RigUnit>,
+    directory: tempfile::TempDir,
+}
+
+/// A port that nobody listens on, below those that connections get by themselves.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 1000) as u16 * 10;
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn package(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../helm/packages/redis-7.0.15")
+        .join(name)
+}
+
+impl Rig {
+    /// Units `redis-0` and so on, started.
+    pub fn new(count: usize) -> Self {
+        let mut rig = Self {
+            authority: Authority::new(),
+            units: Vec::new(),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        for index in 0..count {
+            rig.add(index);
+        }
+        rig
+    }
+
+    fn add(&mut self, index: usize) {
+        let name = format!("redis-{index}");
+        let at = self.directory.path().join(&name);
+        for directory in ["run", "secrets", "identity", "data"] {
+            std::fs::create_dir_all(at.join(directory)).unwrap();
+        }
+        std::fs::write(at.join("secrets/default"), PASSWORD).unwrap();
+        let (certificate, key) = self
+            .authority
+            .issue(&format!("spiffe://upm/unit/test/{name}"), &host(&name));
+        std::fs::write(at.join("identity/tls.crt"), certificate).unwrap();
+        std::fs::write(at.join("identity/tls.key"), key).unwrap();
+        std::fs::write(at.join("identity/ca.crt"), &self.authority.certificate).unwrap();
+        let mut config = UnitConfig::read(&package("unit.yaml")).unwrap();
+        config.port = free_port();
+        config.listen = ([127, 0, 0, 1], free_port()).into();
+        config.config.template = package("config.tmpl");
+        config.config.value = package("values.yaml");
+        config.config.output = at.join("run/redis.conf");
+        config.secrets = at.join("secrets");
+        config.identity = at.join("identity");
+        config.run = at.join("run");
+        config.data = at.join("data");
+        self.units.push(RigUnit {
+            name,
+            config,
+            running: None,
+        });
+        self.start(index);
+    }
+
+    /// Starts a unit, as kubelet starts a container.
+    pub fn start(&mut self, index: usize) {
+        let unit = &mut self.units[index];
+        let end = CancellationToken::new();
+        let env = BTreeMap::from([
+            ("POD_NAME".to_owned(), unit.name.clone()),
+            ("UNIT_HOST".to_owned(), host(&unit.name)),
+        ]);
+        let task = tokio::spawn(crate::run::run(unit.config.clone(), env, end.clone()));
+        unit.running = Some((end, task));
+    }
+
+    /// Ends a unit politely, as kubelet does.
+    pub async fn stop(&mut self, index: usize) {
+        let (end, task) = self.units[index].running.take().unwrap();
+        end.cancel();
+        task.await.unwrap().unwrap();
+    }
+
+    /// The way of a controller to a unit agent.
+    pub fn channel(&self, index: usize) -> Channel {
+        self.channel_as(index, "spiffe://upm/controller/kauntlet")
+    }
+
+    pub fn channel_as(&self, index: usize, spiffe: &str) -> Channel {
+        let (certificate, key) = self.authority.issue(spiffe, "controller");
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.authority.certificate))
+            .identity(Identity::from_pem(certificate, key))
+            .domain_name(host(&self.units[index].name));
+        Endpoint::from_shared(format!("https://{}", self.units[index].config.listen))
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+            .connect_lazy()
+    }
+
+    pub fn member(&self, index: usize) -> RedisMemberServiceClient<Channel> {
+        RedisMemberServiceClient::new(self.channel(index))
+    }
+
+    pub fn unit(&self, index: usize) -> UnitServiceClient<Channel> {
+        UnitServiceClient::new(self.channel(index))
+    }
+
+    pub fn port(&self, index: usize) -> i32 {
+        i32::from(self.units[index].config.port)
+    }
+
+    /// Pid of the server.
+    pub async fn pid(&self, index: usize) -> i32 {
+        self.unit(index)
+            .get_unit(pb::GetUnitRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .pid
+    }
+
+    /// Sends a signal to the server.
+    pub async fn signal(&self, index: usize, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid(index).await), signal).unwrap();
+    }
+
+    /// A user's connection.
+    pub async fn user(
+        &self,
+        index: usize,
+    ) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        use redis::IntoConnectionInfo;
+        let address =
+            redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.units[index].config.port);
+        let settings = redis::RedisConnectionInfo::default().set_password(PASSWORD);
+        redis::Client::open(address.into_connection_info()?.set_redis_settings(settings))?
+            .get_multiplexed_async_connection_with_config(
+                &redis::AsyncConnectionConfig::new()
+                    .set_response_timeout(Some(Duration::from_secs(5))),
+            )
+            .await
+    }
+
+    /// Waits until a member's view satisfies the condition.
+    pub async fn until(
+        &self,
+        index: usize,
+        what: &str,
+        condition: impl Fn(&pb::RedisMember) -> bool,
+    ) -> pb::RedisMember {
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut last = None;
+        while Instant::now() < until {
+            if let Ok(seen) = self
+                .member(index)
+                .observe_member(pb::ObserveMemberRequest {})
+                .await
+            {
+                let seen = seen.into_inner();
+                if condition(&seen) {
+                    return seen;
+                }
+                last = Some(seen);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{what} did not come true for unit {index}: {last:#?}");
+    }
+
+    /// Waits until a unit says that it is ready.
+    pub async fn until_ready(&self, index: usize) -> pb::UnitState {
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut reason = String::new();
+        while Instant::now() < until {
+            if let Ok(state) = self.unit(index).get_unit(pb::GetUnitRequest {}).await {
+                let state = state.into_inner();
+                if state.ready {
+                    return state;
+                }
+                reason = state.reason;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("unit {index} did not become ready: {reason}");
+    }
+}
+
+/// The stable name of a unit.
+pub fn host(name: &str) -> String {
+    format!("{name}.redis-headless-svc.test.svc")
+}

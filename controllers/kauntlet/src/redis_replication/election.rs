@@ -1,0 +1,420 @@
+//! Who may be the next primary without losing a confirmed write. Pure.
+//!
+//! A write is *confirmed* when `WAIT 1` counted one replica: it is in the primary's log and in that of at least one acker. So nothing
+//! confirmed is lost when the new primary's log holds
+//!
+//! * everything that **every** acker received (R + W > N with W = 1 needs R = N), or
+//! * everything the old primary wrote, because each confirmed write is in its log.
+//!
+//! The first needs all ackers fenced with positions that say what they acknowledged; the second needs the old primary fenced with its
+//! data proven whole. A member is fenced when it promised the new epoch and is parked.
+
+use std::collections::BTreeSet;
+
+use super::model::{Group, Live, Role, Standing, State, View, World};
+
+/// Why a member may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// All ackers promised; its log covers theirs.
+    CoversAllAckers,
+    /// Its log covers that of the old primary, which is fenced and uninterrupted.
+    CoversPrimary,
+    /// It is the old primary, restarted with all its data.
+    PrimaryIntact,
+    /// It was elected, and restarted with all its data before it was granted the epoch.
+    ElectedIntact,
+    /// Nobody led since, and it has all its data.
+    LastLeader,
+    /// The user accepts the loss of confirmed writes.
+    LossAccepted,
+}
+
+/// A fact that is missing for a safe election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predicate {
+    /// Its name.
+    pub name: &'static str,
+    /// About which member.
+    pub member: String,
+    /// What is the case.
+    pub detail: String,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This member.
+    Winner(String, Evidence),
+    /// Nobody yet; each of these facts would help.
+    Nobody(Vec<Predicate>),
+}
+
+/// What an election is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Election<'a> {
+    /// The group.
+    pub group: &'a Group,
+    /// What is on record.
+    pub state: &'a State,
+    /// What is seen.
+    pub world: &'a World,
+    /// The epoch that shall begin.
+    pub next: i64,
+    /// Who should win among equals.
+    pub prefer: Option<&'a str>,
+    /// The old primary should not win among equals.
+    pub away: bool,
+}
+
+/// Whether one log holds what another holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Covers {
+    Yes,
+    No,
+    /// The logs have no history in common.
+    Unrelated,
+}
+
+fn covers(log: &View, other: &View) -> Covers {
+    if log.replid == other.replid {
+        return if log.offset >= other.offset {
+            Covers::Yes
+        } else {
+            Covers::No
+        };
+    }
+    if !other.replid.is_empty() && log.replid2 == other.replid {
+        // up to and without this offset both histories are one
+        return if other.offset < log.second_offset {
+            Covers::Yes
+        } else {
+            Covers::No
+        };
+    }
+    Covers::Unrelated
+}
+
+fn missing(name: &'static str, member: &str, detail: impl Into<String>) -> Predicate {
+    Predicate {
+        name,
+        member: member.to_owned(),
+        detail: detail.into(),
+    }
+}
+
+impl<'a> Election<'a> {
+    fn primary(&self) -> &'a str {
+        self.state.primary.as_deref().unwrap_or_default()
+    }
+
+    /// A fenced member whose server answers and has its data loaded.
+    fn fenced(&self, name: &str) -> Result<&'a View, Predicate> {
+        let Some(view) = self.world.agent(name) else {
+            return Err(missing(
+                "MemberReachable",
+                name,
+                "its unit agent does not answer",
+            ));
+        };
+        if !view.fenced(self.next) {
+            return Err(missing(
+                "MemberPromised",
+                name,
+                format!("it has not promised epoch {}", self.next),
+            ));
+        }
+        if !view.reachable {
+            return Err(missing("ServerAnswers", name, view.reason.clone()));
+        }
+        if view.loading {
+            return Err(missing("DataLoaded", name, "it loads its data"));
+        }
+        Ok(view)
+    }
+
+    /// Who wins.
+    pub fn verdict(&self) -> Verdict {
+        let mut lacking = Vec::new();
+        for way in [
+            Self::by_uninterrupted_primary,
+            Self::by_ackers,
+            Self::by_restarted_primary,
+            Self::by_elected,
+            Self::by_last_leader,
+        ] {
+            match way(self) {
+                Ok((winner, evidence)) => return Verdict::Winner(winner, evidence),
+                Err(facts) => lacking.extend(facts),
+            }
+        }
+        Verdict::Nobody(lacking)
+    }
+
+    /// The old primary is fenced and was not interrupted: its log has everything.
+    fn by_uninterrupted_primary(&self) -> Result<(String, Evidence), Vec<Predicate>> {
+        let name = self.primary();
+        match self.fenced(name) {
+            Ok(primary)
+                if primary.was_granted(self.state.epoch)
+                    && primary.standing == Standing::Continuous =>
+            {
+                Ok((self.best_beside(name, primary), Evidence::CoversPrimary))
+            }
+            _ => Err(Vec::new()),
+        }
+    }
+
+    /// The old primary is fenced and was restarted with everything.
+    fn by_restarted_primary(&self) -> Result<(String, Evidence), Vec<Predicate>> {
+        let name = self.primary();
+        let primary = self.fenced(name).map_err(|fact| vec![fact])?;
+        if !primary.was_granted(self.state.epoch) {
+            return Err(Vec::new());
+        }
+        if !primary.aof_intact {
+            return Err(vec![missing(
+                "PrimaryIntact",
+                name,
+                "its append-only file was not whole when it restarted",
+            )]);
+        }
+        if primary.keys == 0
+            && self
+                .world
+                .members
+                .values()
+                .any(|seen| seen.view.as_ref().is_some_and(|view| view.keys > 0))
+        {
+            return Err(vec![missing(
+                "PrimaryNotEmpty",
+                name,
+                "it is empty and others are not",
+            )]);
+        }
+        if !primary.host_restarted {
+            if !self.group.takes_part(name) {
+                return Err(vec![missing(
+                    "PrimaryTakesPart",
+                    name,
+                    "it is isolated or removed",
+                )]);
+            }
+            return Ok((name.to_owned(), Evidence::PrimaryIntact));
+        }
+        // its last second may be gone; nothing better is left when all machines went down and everybody is here again
+        let mut facts = Vec::new();
+        for member in self.group.voters() {
+            match self.fenced(member) {
+                Ok(view) if view.host_restarted || view.standing == Standing::Untold => {}
+                Ok(_) => {
+                    let detail = format!(
+                        "its machine was restarted and that of {member} was not, so {member} may have more"
+                    );
+                    facts.push(missing("PrimaryIntact", name, detail));
+                }
+                Err(fact) => facts.push(fact),
+            }
+        }
+        if facts.is_empty() {
+            Ok((name.to_owned(), Evidence::PrimaryIntact))
+        } else {
+            Err(facts)
+        }
+    }
+
+    /// A member whose log covers that of the uninterrupted old primary, as wished for.
+    fn best_beside(&self, name: &str, primary: &View) -> String {
+        let able = |member: &&String| {
+            member.as_str() != name
+                && self.group.takes_part(member)
+                && self.world.server(member).is_some_and(|view| {
+                    !view.loading
+                        && !view.syncing
+                        && view.replid == primary.replid
+                        && view.offset >= primary.offset
+                        && view.live != Live::Primary
+                })
+        };
+        let preferred = self
+            .prefer
+            .and_then(|wish| self.group.members.keys().find(|member| *member == wish))
+            .filter(able);
+        let stays = self.group.takes_part(name)
+            && !self.away
+            && self.prefer.is_none_or(|wish| wish == name);
+        match preferred {
+            Some(wish) => wish.clone(),
+            None if stays => name.to_owned(),
+            None => self
+                .group
+                .members
+                .keys()
+                .find(able)
+                .cloned()
+                .unwrap_or_else(|| name.to_owned()),
+        }
+    }
+
+    /// All ackers are fenced: who covers what each of them acknowledged.
+    fn by_ackers(&self) -> Result<(String, Evidence), Vec<Predicate>> {
+        let mut facts = Vec::new();
+        let mut fenced = Vec::new();
+        for name in &self.state.ackers {
+            match self.fenced(name) {
+                Ok(view) if matches!(view.standing, Standing::Interrupted | Standing::Unknown) => {
+                    let detail = "it was restarted, so what it had acknowledged is not known from its position";
+                    facts.push(missing("PositionKnown", name, detail));
+                }
+                Ok(view) => fenced.push((name, view)),
+                Err(fact) => facts.push(fact),
+            }
+        }
+        if !facts.is_empty() {
+            return Err(facts);
+        }
+        let in_line = |view: &View| {
+            view.standing == Standing::Synced
+                && view.grant_epoch == self.state.epoch
+                && view.recorded == Some(Role::Replica)
+        };
+        let winner = fenced
+            .iter()
+            .filter(|(name, view)| in_line(view) && self.group.takes_part(name))
+            .filter(|(_, view)| {
+                fenced.iter().all(|(_, other)| {
+                    // a former primary that never followed since has acknowledged nothing to this one
+                    other.standing == Standing::Continuous || covers(view, other) != Covers::No
+                })
+            })
+            .max_by_key(|(name, view)| {
+                (
+                    view.offset,
+                    self.prefer == Some(name.as_str()),
+                    view.persistence_healthy,
+                    std::cmp::Reverse(name.as_str()),
+                )
+            });
+        match winner {
+            Some((name, _)) => Ok(((*name).clone(), Evidence::CoversAllAckers)),
+            None => Err(vec![missing(
+                "SomeAckerSynchronized",
+                self.primary(),
+                "no replica has synchronized with it in this epoch and covers the others",
+            )]),
+        }
+    }
+
+    /// A member that was elected and restarted before it was granted the epoch: nobody was primary in between.
+    fn by_elected(&self) -> Result<(String, Evidence), Vec<Predicate>> {
+        let name = self.primary();
+        let elected = self.fenced(name).map_err(|_| Vec::new())?;
+        if elected.was_granted(self.state.epoch)
+            || elected.grant_epoch > self.state.epoch
+            || !self.group.takes_part(name)
+        {
+            return Err(Vec::new());
+        }
+        let others_have_data = self
+            .world
+            .members
+            .values()
+            .any(|seen| seen.view.as_ref().is_some_and(|view| view.keys > 0));
+        let all_empty = !others_have_data
+            && self
+                .group
+                .voters()
+                .all(|member| self.fenced(member).is_ok());
+        let at = self.state.positions.get(name);
+        let unmoved = at.is_some_and(|at| {
+            !at.replid.is_empty() && elected.replid == at.replid && elected.offset >= at.offset
+        });
+        if all_empty
+            || unmoved
+            || (elected.aof_intact && !elected.host_restarted && elected.keys > 0)
+        {
+            return Ok((name.to_owned(), Evidence::ElectedIntact));
+        }
+        Err(vec![missing(
+            "ElectedIntact",
+            name,
+            "it was elected, and lost its position before it could lead",
+        )])
+    }
+
+    /// Nobody led in the recorded epoch: then the last one who did has everything.
+    ///
+    /// It takes a look at all members, each fenced and with its record: one who led later, or followed somebody who did, would show it.
+    fn by_last_leader(&self) -> Result<(String, Evidence), Vec<Predicate>> {
+        let mut views = Vec::new();
+        for name in self.group.members.keys() {
+            match self.fenced(name) {
+                Ok(view) if view.recorded.is_some() && view.grant_epoch < self.state.epoch => {
+                    views.push((name, view));
+                }
+                _ => return Err(Vec::new()),
+            }
+        }
+        let newest = views
+            .iter()
+            .map(|(_, view)| view.grant_epoch)
+            .max()
+            .unwrap_or(0);
+        let last = views
+            .into_iter()
+            .find(|(_, view)| view.recorded == Some(Role::Primary) && view.grant_epoch == newest);
+        let (name, view) = last.ok_or_else(Vec::new)?;
+        let whole = view.standing == Standing::Continuous
+            || (view.aof_intact && !view.host_restarted && view.keys > 0);
+        if whole && self.group.takes_part(name) {
+            return Ok((name.clone(), Evidence::LastLeader));
+        }
+        Err(vec![missing(
+            "LastLeaderIntact",
+            name,
+            "nobody led since, and its data are not known to be whole",
+        )])
+    }
+
+    /// Who is left when the user accepts a loss: never an empty member over one with data.
+    pub fn with_loss(&self) -> Option<String> {
+        let fenced: Vec<(&String, &View)> = self
+            .group
+            .voters()
+            .filter_map(|name| self.fenced(name).ok().map(|view| (name, view)))
+            .collect();
+        let data = fenced.iter().any(|(_, view)| view.keys > 0);
+        fenced
+            .into_iter()
+            .filter(|(_, view)| view.keys > 0 || !data)
+            .max_by_key(|(name, view)| {
+                let synced =
+                    view.standing == Standing::Synced && view.grant_epoch == self.state.epoch;
+                let led = view.was_granted(self.state.epoch) && view.aof_intact;
+                (
+                    synced || led,
+                    if synced { view.offset } else { 0 },
+                    view.keys,
+                    std::cmp::Reverse(name.as_str()),
+                )
+            })
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Ackers under the new epoch: those that will be told to follow now, and those that cannot be shown not to acknowledge on their own.
+    pub fn ackers(&self, winner: &str) -> BTreeSet<String> {
+        let unfenced = |name: &&String| {
+            self.world
+                .agent(name)
+                .is_none_or(|view| !view.fenced(self.next))
+        };
+        let present = |name: &&String| self.world.agent(name).is_some();
+        self.group
+            .voters()
+            .filter(present)
+            .chain(self.state.ackers.iter().filter(unfenced))
+            .filter(|name| name.as_str() != winner)
+            .cloned()
+            .collect()
+    }
+}

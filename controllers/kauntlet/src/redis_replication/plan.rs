@@ -1,0 +1,324 @@
+//! What to do next. Pure: `(group, state, world, memory) → decision`, and every decision is taken anew from what is seen, so a crash
+//! between any two actions is a normal event.
+
+mod failover;
+mod setup;
+mod steady;
+mod switchover;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::election::Predicate;
+use super::model::{Group, Live, Position, Standing, State, View, World};
+
+/// A step. All of them are idempotent; those for unit agents carry an epoch that guards them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Compare-and-swap of the status. Always alone.
+    Record(Change),
+    /// Ask for promises. `waited`: the others are asked too, but their answers are not waited for long.
+    Promise {
+        /// Whose answers are needed.
+        members: Vec<String>,
+        /// Who is fenced besides.
+        besides: Vec<String>,
+        /// The epoch that shall begin.
+        epoch: i64,
+    },
+    /// Grant the epoch.
+    Grant {
+        /// To whom.
+        member: String,
+        /// Which.
+        epoch: i64,
+        /// `min-replicas-to-write`.
+        min_replicas: i32,
+        /// The position of the election; empty id for a primary that goes on.
+        at: Position,
+    },
+    /// Follow the primary.
+    Follow {
+        /// Who.
+        member: String,
+        /// Under which epoch.
+        epoch: i64,
+        /// Where the primary is.
+        host: String,
+        /// On which port.
+        port: i32,
+        /// Its replication id.
+        replid: String,
+        /// Its offset when the epoch began.
+        offset: i64,
+    },
+    /// Stop writes for a switchover.
+    Pause {
+        /// At whom.
+        member: String,
+        /// Under which epoch.
+        epoch: i64,
+    },
+    /// Undo that.
+    Resume {
+        /// At whom.
+        member: String,
+        /// Under which epoch.
+        epoch: i64,
+    },
+    /// Wait until a member has received everything.
+    Await {
+        /// Who.
+        member: String,
+        /// Everything of which history.
+        replid: String,
+        /// Up to where.
+        offset: i64,
+    },
+}
+
+/// What is changed in the status, on the condition that nothing else changed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The epoch.
+    pub epoch: i64,
+    /// Its primary.
+    pub primary: String,
+    /// Its ackers.
+    pub ackers: BTreeSet<String>,
+    /// The switchover that ends with this.
+    pub outcome: Option<Outcome>,
+    /// The position the new primary was elected with.
+    pub elected: Option<Position>,
+    /// `spec.source.name` that was acted on.
+    pub source: String,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// How a switchover ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its request.
+    pub id: String,
+    /// The primary before.
+    pub from: String,
+    /// The wanted primary.
+    pub to: String,
+    /// Whether the wanted primary leads now.
+    pub succeeded: bool,
+    /// Why not, a CamelCase word.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+}
+
+/// State of the whole; becomes the status' phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// The first primary is being made.
+    #[default]
+    SettingUp,
+    /// The primary leads.
+    Steady,
+    /// A new one is being elected.
+    Electing,
+    /// It is being changed as asked for.
+    SwitchingOver,
+    /// Nothing safe can be done.
+    Refused,
+}
+
+/// What to do, and why.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// What to do, all at once.
+    pub actions: Vec<Action>,
+    /// State of the whole.
+    pub phase: Phase,
+    /// Whether the write route is taken away.
+    pub withdraw: bool,
+    /// Facts that are missing.
+    pub missing: Vec<Predicate>,
+    /// What is going on, for people.
+    pub message: String,
+}
+
+impl Decision {
+    fn new(phase: Phase, message: impl Into<String>) -> Self {
+        Self {
+            phase,
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    fn act(mut self, actions: impl IntoIterator<Item = Action>) -> Self {
+        self.actions.extend(actions);
+        self
+    }
+
+    fn withdraw(mut self) -> Self {
+        self.withdraw = true;
+        self
+    }
+
+    fn lacking(mut self, missing: Vec<Predicate>) -> Self {
+        self.missing = missing;
+        self
+    }
+}
+
+/// What a controller remembers between two looks; losing it only costs time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// How long the primary's writes have been paused.
+    pub paused: Option<Duration>,
+    /// How long no safe election has been possible.
+    pub refused: Option<Duration>,
+    /// Of ackers that can no longer acknowledge: the primary's offset when that was seen first.
+    pub leaving: BTreeMap<String, (String, i64)>,
+}
+
+impl Memory {
+    /// Takes in what is seen, `elapsed` after the last time.
+    pub fn note(&mut self, group: &Group, state: &State, world: &World, elapsed: Duration) {
+        let leader = state
+            .primary
+            .as_deref()
+            .and_then(|name| world.server(name))
+            .filter(|view| view.leads(state.epoch));
+        self.paused = leader
+            .is_some_and(|view| view.paused)
+            .then(|| self.paused.map_or(Duration::ZERO, |time| time + elapsed));
+        let Some(leader) = leader else {
+            self.leaving.clear();
+            return;
+        };
+        self.leaving.retain(|name, _| {
+            state.ackers.contains(name) && steady::cannot_acknowledge(group, state, world, name)
+        });
+        for name in &state.ackers {
+            if steady::cannot_acknowledge(group, state, world, name) {
+                self.leaving
+                    .entry(name.clone())
+                    .or_insert_with(|| (leader.replid.clone(), leader.offset));
+            }
+        }
+    }
+
+    /// Takes in what was decided.
+    pub fn decided(&mut self, decision: &Decision, elapsed: Duration) {
+        self.refused = (decision.phase == Phase::Refused)
+            .then(|| self.refused.map_or(Duration::ZERO, |time| time + elapsed));
+    }
+}
+
+/// Everything a decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The group as it is wanted.
+    pub group: &'a Group,
+    /// What the status remembers.
+    pub state: &'a State,
+    /// What is seen.
+    pub world: &'a World,
+    /// What the controller remembers.
+    pub memory: &'a Memory,
+}
+
+/// Decides.
+pub fn plan(inputs: Inputs<'_>) -> Decision {
+    let Inputs {
+        group,
+        state,
+        world,
+        ..
+    } = inputs;
+    if group.skip {
+        return Decision::new(
+            Phase::Steady,
+            "topology is left alone, as the annotation asks",
+        );
+    }
+    let Some(primary) = state.primary.as_deref() else {
+        return setup::plan(inputs);
+    };
+    let Some(view) = world.agent(primary) else {
+        return failover::suspect(inputs, primary, "its unit agent does not answer");
+    };
+    match view.live {
+        Live::Primary if view.was_granted(state.epoch) => {
+            if view.reachable {
+                steady::plan(inputs, primary, view)
+            } else {
+                failover::suspect(inputs, primary, &view.reason)
+            }
+        }
+        // an epoch was recorded for the primary that goes on
+        Live::Primary
+            if view.grant_epoch < state.epoch && view.standing == Standing::Continuous =>
+        {
+            Decision::new(Phase::Steady, "the primary goes on under a new epoch").act([
+                Action::Grant {
+                    member: primary.to_owned(),
+                    epoch: state.epoch,
+                    min_replicas: group.min_replicas(),
+                    at: Position::default(),
+                },
+            ])
+        }
+        Live::Primary if !view.reachable => failover::suspect(inputs, primary, &view.reason),
+        _ if view.was_granted(state.epoch) => {
+            failover::elect(inputs, "the primary was restarted or fenced")
+        }
+        _ => elected(inputs, primary, view),
+    }
+}
+
+/// The member was elected and not granted the epoch yet.
+fn elected(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
+    let Inputs { group, state, .. } = inputs;
+    let electing = |message: &str| Decision::new(Phase::Electing, message).withdraw();
+    if view.promised > state.epoch || view.grant_epoch > state.epoch {
+        return failover::elect(inputs, "the elected member promised a later epoch");
+    }
+    if !view.reachable {
+        return electing("waiting for the elected member's server");
+    }
+    if view.loading {
+        return electing("waiting for the elected member to load its data");
+    }
+    let at = state.positions.get(primary).cloned().unwrap_or_default();
+    if !at.replid.is_empty() && (view.replid != at.replid || view.offset < at.offset) {
+        return failover::elect(
+            inputs,
+            "the elected member was restarted before it was granted the epoch",
+        );
+    }
+    electing("the elected member is granted the epoch").act([Action::Grant {
+        member: primary.to_owned(),
+        epoch: state.epoch,
+        min_replicas: group.min_replicas(),
+        at,
+    }])
+}
+
+/// The next epoch: newer than everything anybody knows of, and not one that has begun.
+pub(super) fn next_epoch(state: &State, world: &World) -> i64 {
+    let views = || world.members.values().filter_map(|seen| seen.view.as_ref());
+    let promised = views().map(|view| view.promised).max().unwrap_or(0);
+    let begun = views().map(|view| view.grant_epoch).max().unwrap_or(0);
+    (state.epoch + 1).max(promised).max(begun + 1)
+}
+
+fn position(view: &View) -> Position {
+    Position {
+        replid: view.replid.clone(),
+        offset: view.offset,
+        keys: view.keys,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! From the objects of the API to what decisions are made from. Pure.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod as ApiPod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use upm_crds::names::{UNIT_AGENT_PORT, annotation};
+use upm_crds::redis_replication::{
+    DataLossPolicy, RedisReplication, RedisReplicationStatus, SwitchoverResult,
+};
+
+use super::agents::Target;
+use super::model::{Group, Last, Node, Pod, Position, Request, State};
+
+/// The group that the object describes, with the members that its status still counts on.
+pub fn group(object: &RedisReplication) -> Group {
+    let spec = &object.spec;
+    let mut members = std::collections::BTreeMap::new();
+    let source = Node {
+        host: spec.source.host.clone(),
+        port: spec.source.port,
+        ..Node::default()
+    };
+    members.insert(spec.source.name.clone(), source);
+    for replica in &spec.replica {
+        let node = Node {
+            host: replica.host.clone(),
+            port: replica.port,
+            isolated: replica.isolated,
+            removed: false,
+        };
+        members.insert(replica.name.clone(), node);
+    }
+    if let Some(status) = &object.status {
+        for name in status.primary.iter().chain(&status.ackers) {
+            if !members.contains_key(name) {
+                let known = status.topology.get(name);
+                let node = Node {
+                    host: known.map(|member| member.host.clone()).unwrap_or_default(),
+                    port: known.map_or(spec.source.port, |member| member.port),
+                    isolated: false,
+                    removed: true,
+                };
+                members.insert(name.clone(), node);
+            }
+        }
+    }
+    let skip = object
+        .annotations()
+        .get(annotation::SKIP_RECONCILE)
+        .is_some_and(|value| value != "false");
+    Group {
+        members,
+        source: spec.source.name.clone(),
+        generation: object.metadata.generation.unwrap_or(0),
+        request: spec.switchover.as_ref().map(|wanted| Request {
+            id: wanted.request_id.clone(),
+            target: wanted.target.clone(),
+            expected_epoch: Some(wanted.expected_epoch),
+        }),
+        bounded_loss: spec.data_loss_policy == DataLossPolicy::Bounded,
+        // with Sentinels one decider is enough: they
+        skip: skip || !spec.sentinel.is_empty(),
+    }
+}
+
+/// What the status remembers.
+pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
+    State {
+        epoch: status.epoch,
+        primary: status.primary.clone(),
+        ackers: status.ackers.iter().cloned().collect(),
+        positions: status
+            .positions
+            .iter()
+            .map(|position| {
+                let at = Position {
+                    replid: position.replid.clone(),
+                    offset: position.offset,
+                    keys: position.keys,
+                };
+                (position.name.clone(), at)
+            })
+            .collect(),
+        last: status.last_switchover.as_ref().map(|last| Last {
+            id: last.request_id.clone(),
+            succeeded: last.result == SwitchoverResult::Succeeded,
+            ago: last
+                .completion_time
+                .as_ref()
+                .and_then(|time| Duration::try_from(now.duration_since(time.0)).ok())
+                .unwrap_or_default(),
+        }),
+        source: status.observed_source.clone(),
+    }
+}
+
+/// Whether the member is a pod of this cluster: its host is the pod's stable name.
+pub fn in_cluster(name: &str, node: &Node) -> bool {
+    node.host.is_empty()
+        || node
+            .host
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// What is seen of a member's pod. `absent` is how long it has not been there.
+pub fn pod(name: &str, node: &Node, found: Option<&ApiPod>, absent: Duration) -> Pod {
+    let Some(found) = found else {
+        return Pod {
+            present: !in_cluster(name, node),
+            absent,
+            ..Pod::default()
+        };
+    };
+    Pod {
+        present: true,
+        absent: Duration::ZERO,
+        leaving: found.metadata.deletion_timestamp.is_some(),
+        uid: found.metadata.uid.clone().unwrap_or_default(),
+        step_down: found.annotations().get(annotation::STEP_DOWN).cloned(),
+        routed: false,
+    }
+}
+
+/// Where the others reach the member's server: at the pod's address, which stands as long as the pod does and needs no name service. A
+/// new pod boots parked and is told anew.
+pub fn address(node: &Node, found: Option<&ApiPod>) -> String {
+    found
+        .and_then(|pod| pod.status.as_ref()?.pod_ip.clone())
+        .filter(|address| !address.is_empty())
+        .unwrap_or_else(|| node.host.clone())
+}
+
+/// Where the member's unit agent is; `None` while it has no address.
+pub fn target(name: &str, node: &Node, found: Option<&ApiPod>) -> Option<Target> {
+    let address = match found {
+        Some(pod) => pod
+            .status
+            .as_ref()?
+            .pod_ip
+            .clone()
+            .filter(|address| !address.is_empty())?,
+        None if in_cluster(name, node) => return None,
+        None => node.host.clone(),
+    };
+    let address = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address
+    };
+    Some(Target {
+        host: node.host.clone(),
+        address: format!("{address}:{UNIT_AGENT_PORT}"),
+    })
+}

@@ -1,0 +1,338 @@
+//! One watch per kind: a store, an index, and what it triggers.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::{self, Debug};
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::stream::{BoxStream, StreamExt as _};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
+
+use crate::Error;
+
+/// A stream of objects that shall be reconciled. It ends when the informer does.
+pub type Trigger<T> = BoxStream<'static, ObjectRef<T>>;
+
+type Keys<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+
+/// What is known of all objects of a kind, kept current by one watch. Clones share it.
+pub struct Informer<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store: Store<K>,
+    shared: Arc<Shared<K>>,
+    watch: Arc<AbortOnDropHandle<()>>,
+}
+
+struct Shared<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    index: RwLock<Index<K>>,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<K>>>>,
+    keys: Keys<K>,
+    ready: watch::Sender<bool>,
+}
+
+impl<K> Clone for Informer<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            shared: Arc::clone(&self.shared),
+            watch: Arc::clone(&self.watch),
+        }
+    }
+}
+
+impl<K> Debug for Informer<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Informer")
+            .field("kind", &K::kind(&()))
+            .field("objects", &self.store.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Key → objects, and back.
+struct Index<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    objects: HashMap<String, BTreeSet<(String, String)>>,
+    keys: HashMap<(String, String), Vec<String>>,
+    kind: std::marker::PhantomData<fn(K)>,
+}
+
+impl<K> Index<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    fn put(&mut self, object: (String, String), keys: Vec<String>) {
+        self.take(&object);
+        for key in &keys {
+            self.objects
+                .entry(key.clone())
+                .or_default()
+                .insert(object.clone());
+        }
+        self.keys.insert(object, keys);
+    }
+
+    fn take(&mut self, object: &(String, String)) {
+        for key in self.keys.remove(object).into_iter().flatten() {
+            if let Some(objects) = self.objects.get_mut(&key) {
+                objects.remove(object);
+                if objects.is_empty() {
+                    self.objects.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+fn id<K: Resource>(object: &K) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+impl<K> Informer<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Watches the objects that `config` selects, until `cancel`.
+    pub fn start(api: Api<K>, config: watcher::Config, cancel: &CancellationToken) -> Self {
+        Self::start_indexed(api, config, cancel, |_| Vec::new())
+    }
+
+    /// Like [`Informer::start`], and keeps the objects findable by the keys that `keys` gives them.
+    pub fn start_indexed(
+        api: Api<K>,
+        config: watcher::Config,
+        cancel: &CancellationToken,
+        keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        let events = watcher::watcher(api, config).default_backoff().boxed();
+        Self::over(events, cancel, keys)
+    }
+
+    /// An informer over any stream of watch events.
+    pub(crate) fn over(
+        events: BoxStream<'static, watcher::Result<Event<K>>>,
+        cancel: &CancellationToken,
+        keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        let writer = Writer::<K>::new(());
+        let store = writer.as_reader();
+        let index = Index {
+            objects: HashMap::new(),
+            keys: HashMap::new(),
+            kind: std::marker::PhantomData,
+        };
+        let shared = Arc::new(Shared {
+            index: RwLock::new(index),
+            subscribers: Mutex::default(),
+            keys: Box::new(keys),
+            ready: watch::Sender::new(false),
+        });
+        let watch = tokio::spawn(follow(events, writer, Arc::clone(&shared), cancel.clone()));
+        Self {
+            store,
+            shared,
+            watch: Arc::new(AbortOnDropHandle::new(watch)),
+        }
+    }
+
+    /// Waits until the objects have been read once.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] after `within`, [`Error::Cancelled`] when the watch ended.
+    pub async fn ready(&self, within: Duration) -> Result<(), Error> {
+        let mut ready = self.shared.ready.subscribe();
+        let ended = self.store.clone();
+        let read = async {
+            tokio::select! {
+                found = ready.wait_for(|ready| *ready) => found.map(drop).map_err(|_| Error::Cancelled),
+                // the writer of the store is dropped with the watch; until then this only says that the index is next
+                Err(_) = ended.wait_until_ready() => Err(Error::Cancelled),
+            }
+        };
+        tokio::time::timeout(within, read)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::Deadline {
+                    what: format!("read every {}", K::kind(&())),
+                    within,
+                })
+            })
+    }
+
+    /// The objects, as the frame needs them.
+    pub(crate) fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// The object of this name; `namespace` is empty for kinds of the cluster.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        let reference = ObjectRef::new(name);
+        self.store.get(&if namespace.is_empty() {
+            reference
+        } else {
+            reference.within(namespace)
+        })
+    }
+
+    /// The objects with this key, by namespace and name.
+    pub fn indexed(&self, key: &str) -> Vec<Arc<K>> {
+        let index = self
+            .shared
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let objects: Vec<_> = index
+            .objects
+            .get(key)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        drop(index);
+        objects
+            .iter()
+            .filter_map(|(namespace, name)| self.get(namespace, name))
+            .collect()
+    }
+
+    /// Every object.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.store.state()
+    }
+
+    /// The objects to reconcile when one of these changes. Starts with those that `map` gives for the objects known now.
+    pub fn trigger<T>(&self, map: impl Fn(&K) -> Vec<ObjectRef<T>> + Send + 'static) -> Trigger<T>
+    where
+        T: Resource<DynamicType = ()> + 'static,
+    {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        for object in self.all() {
+            // the receiver is held below
+            let _ = sender.send(object);
+        }
+        self.shared
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        futures::stream::unfold(receiver, |mut receiver| async {
+            Some((receiver.recv().await?, receiver))
+        })
+        .flat_map(move |object| futures::stream::iter(map(&object)))
+        .boxed()
+    }
+}
+
+async fn follow<K>(
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
+    mut writer: Writer<K>,
+    shared: Arc<Shared<K>>,
+    cancel: CancellationToken,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    (String, String): Hash + Eq,
+{
+    let mut events = pin!(events.take_until(cancel.cancelled_owned()));
+    let mut before: HashMap<ObjectRef<K>, Arc<K>> = HashMap::new();
+    let mut listed: HashSet<ObjectRef<K>> = HashSet::new();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                warn!(kind = %K::kind(&()), %error, "Lost the watch, trying again");
+                continue;
+            }
+        };
+        writer.apply_watcher_event(&event);
+        match event {
+            Event::Init => {
+                let known = writer.as_reader().state().into_iter();
+                before = known
+                    .map(|object| (ObjectRef::from_obj(object.as_ref()), object))
+                    .collect();
+                listed.clear();
+            }
+            Event::InitApply(object) => {
+                listed.insert(ObjectRef::from_obj(&object));
+            }
+            Event::InitDone => {
+                for object in writer.as_reader().state() {
+                    shared.changed(object);
+                }
+                // what vanished while the watch was lost
+                for (reference, object) in before.drain() {
+                    if !listed.contains(&reference) {
+                        shared.gone(object);
+                    }
+                }
+                listed.clear();
+                shared.ready.send_replace(true);
+            }
+            Event::Apply(object) => shared.changed(Arc::new(object)),
+            Event::Delete(object) => shared.gone(Arc::new(object)),
+        }
+    }
+    debug!(kind = %K::kind(&()), "Ended the watch");
+    shared
+        .subscribers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
+}
+
+impl<K> Shared<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    fn changed(&self, object: Arc<K>) {
+        let keys = (self.keys)(&object);
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(id(object.as_ref()), keys);
+        self.notify(&object);
+    }
+
+    fn gone(&self, object: Arc<K>) {
+        self.index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(&id(object.as_ref()));
+        self.notify(&object);
+    }
+
+    fn notify(&self, object: &Arc<K>) {
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        subscribers.retain(|subscriber| subscriber.send(Arc::clone(object)).is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests;

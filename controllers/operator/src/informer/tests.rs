@@ -1,0 +1,111 @@
+use futures::channel::mpsc as channel;
+use futures::stream;
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::*;
+
+fn map(name: &str, set: &str) -> ConfigMap {
+    serde_json::from_value(serde_json::json!({
+        "metadata": { "name": name, "namespace": "p1", "labels": { "set": set } }
+    }))
+    .unwrap()
+}
+
+fn informer() -> (
+    channel::UnboundedSender<watcher::Result<Event<ConfigMap>>>,
+    Informer<ConfigMap>,
+    CancellationToken,
+) {
+    let (sender, receiver) = channel::unbounded();
+    let cancel = CancellationToken::new();
+    let informer = Informer::over(
+        receiver.chain(stream::pending()).boxed(),
+        &cancel,
+        |map: &ConfigMap| map.labels().get("set").cloned().into_iter().collect(),
+    );
+    (sender, informer, cancel)
+}
+
+fn names(objects: &[Arc<ConfigMap>]) -> Vec<String> {
+    objects.iter().map(|object| object.name_any()).collect()
+}
+
+async fn next(trigger: &mut Trigger<ConfigMap>) -> String {
+    tokio::time::timeout(Duration::from_secs(5), trigger.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .name
+}
+
+#[tokio::test]
+async fn finds_objects_by_key_and_forgets_those_that_are_gone() {
+    let (events, informer, _cancel) = informer();
+    for event in [
+        Event::Init,
+        Event::InitApply(map("a", "x")),
+        Event::InitApply(map("b", "x")),
+        Event::InitDone,
+    ] {
+        events.unbounded_send(Ok(event)).unwrap();
+    }
+    informer.ready(Duration::from_secs(5)).await.unwrap();
+    let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
+    let mut first = [next(&mut trigger).await, next(&mut trigger).await];
+    first.sort();
+    assert_eq!(first, ["a", "b"]);
+    assert_eq!(names(&informer.indexed("x")), ["a", "b"]);
+
+    events
+        .unbounded_send(Ok(Event::Apply(map("a", "y"))))
+        .unwrap();
+    // the list may have announced a and b once more
+    while next(&mut trigger).await != "a" || informer.indexed("y").is_empty() {}
+    assert_eq!(
+        (names(&informer.indexed("x")), names(&informer.indexed("y"))),
+        (vec!["b".into()], vec!["a".into()])
+    );
+
+    events
+        .unbounded_send(Ok(Event::Delete(map("b", "x"))))
+        .unwrap();
+    assert_eq!(next(&mut trigger).await, "b");
+    assert!(informer.indexed("x").is_empty());
+}
+
+#[tokio::test]
+async fn tells_of_objects_that_vanished_while_the_watch_was_lost() {
+    let (events, informer, _cancel) = informer();
+    for event in [
+        Event::Init,
+        Event::InitApply(map("a", "x")),
+        Event::InitApply(map("b", "x")),
+        Event::InitDone,
+    ] {
+        events.unbounded_send(Ok(event)).unwrap();
+    }
+    informer.ready(Duration::from_secs(5)).await.unwrap();
+    let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
+    for event in [
+        Event::Init,
+        Event::InitApply(map("a", "x")),
+        Event::InitDone,
+    ] {
+        events.unbounded_send(Ok(event)).unwrap();
+    }
+    while !(next(&mut trigger).await == "b" && informer.get("p1", "b").is_none()) {}
+    assert_eq!(names(&informer.indexed("x")), ["a"]);
+}
+
+#[tokio::test]
+async fn ends_its_triggers_when_it_is_cancelled() {
+    let (_events, informer, cancel) = informer();
+    let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
+    cancel.cancel();
+    assert!(
+        tokio::time::timeout(Duration::from_secs(5), trigger.next())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

@@ -1,0 +1,114 @@
+//! What pods and nodes say, in the words of the plans.
+
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use upm_crds::names::{annotation, label};
+
+use crate::build::pod::revision_of;
+use crate::rollout::{PodFacts, Role};
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}
+
+/// Since when the server answers.
+pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let ready = condition(pod, "Ready").filter(|ready| ready.status == "True")?;
+    Some(
+        ready
+            .last_transition_time
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+    )
+}
+
+/// Whether the pod is not being deleted and its server answers.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && ready_since(pod).is_some()
+}
+
+/// Pending, Running, Succeeded, Failed or Unknown.
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
+}
+
+/// Whether the pod ended for good.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    matches!(phase(pod), "Failed" | "Succeeded")
+}
+
+/// Why a pod has no node.
+pub(crate) fn unschedulable(pod: &Pod) -> Option<&str> {
+    let scheduled =
+        condition(pod, "PodScheduled").filter(|scheduled| scheduled.status == "False")?;
+    scheduled.message.as_deref()
+}
+
+/// Why a container of the pod does not run.
+pub(crate) fn container_trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let mut containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    containers.find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        // these two are the ordinary way
+        (reason != "ContainerCreating" && reason != "PodInitializing")
+            .then(|| format!("container {} waits: {reason}", container.name))
+    })
+}
+
+/// The pod's node.
+pub(crate) fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+/// Part of the pod in its topology.
+pub(crate) fn role(pod: &Pod) -> Option<Role> {
+    match pod.labels().get(label::ROLE)?.as_str() {
+        label::ROLE_PRIMARY => Some(Role::Primary),
+        label::ROLE_REPLICA => Some(Role::Replica),
+        _ => None,
+    }
+}
+
+/// The pod as the plans see it.
+pub(crate) fn pod_facts(pod: &Pod) -> PodFacts {
+    let asked = pod.annotations().contains_key(annotation::STEP_DOWN);
+    let since = pod
+        .annotations()
+        .get(annotation::STEP_DOWN_SINCE)
+        .and_then(|since| since.parse().ok());
+    PodFacts {
+        revision: revision_of(pod.annotations()),
+        ready_since: ready_since(pod),
+        ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        created: pod
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        role: role(pod),
+        step_down: asked.then(|| since.unwrap_or(Timestamp::UNIX_EPOCH)),
+    }
+}
+
+/// `True`, `False` or `Unknown`: whether the node reports that it is ready.
+pub(crate) fn node_ready(node: Option<&Node>) -> &str {
+    let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "Ready");
+    ready.map_or("Unknown", |ready| ready.status.as_str())
+}

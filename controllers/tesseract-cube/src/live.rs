@@ -1,0 +1,402 @@
+//! The whole life of a set against a real API server. Kubelet, volumes and topology are played by [`World`].
+
+mod control_plane;
+mod world;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, PersistentVolumeClaim, Pod, PodTemplate, Secret,
+};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use upm_crds::conditions::{find, is_true, kind};
+use upm_crds::{Project, UnitSet};
+
+use crate::build::tests::package;
+use control_plane::ControlPlane;
+use world::{World, until};
+
+const PROJECT: &str = "cube-live";
+const SYSTEM: &str = "upm-system";
+
+struct Test {
+    client: Client,
+    sets: Api<UnitSet>,
+    pods: Api<Pod>,
+    claims: Api<PersistentVolumeClaim>,
+    secrets: Api<Secret>,
+    maps: Api<ConfigMap>,
+}
+
+impl Test {
+    async fn set(&self) -> UnitSet {
+        self.sets.get("demo").await.unwrap()
+    }
+
+    async fn change(&self, spec: Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.sets
+            .patch("demo", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the set says that it is ready and complete for its present spec.
+    async fn settled(&self, what: &str) {
+        until(what, async || {
+            let set = self.set().await;
+            let status = set.status.clone().unwrap_or_default();
+            let complete =
+                find(&status.conditions, kind::PROGRESSING).is_some_and(|c| c.reason == "Complete");
+            status.observed_generation == set.metadata.generation
+                && complete
+                && is_true(&status.conditions, kind::READY)
+                && status.units == set.spec.units
+        })
+        .await;
+    }
+
+    async fn reason(&self, type_: &str) -> String {
+        let status = self.set().await.status.unwrap_or_default();
+        find(&status.conditions, type_)
+            .map(|condition| condition.reason.clone())
+            .unwrap_or_default()
+    }
+
+    async fn create_set(&self, more: Value) {
+        let mut set: Value = json!({
+            "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "UnitSet",
+            "metadata": { "name": "demo", "namespace": PROJECT },
+            "spec": {
+                "type": "redis", "version": "7.0.15", "units": 3,
+                "resources": { "limits": { "memory": "64Mi" } },
+                "storage": [{ "name": "data", "size": "1Gi", "mountPath": "/data", "storageClassName": "fast" }],
+                "generatedSecret": { "name": "demo-credentials", "keys": ["default"] },
+            },
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            set["spec"][key] = value.clone();
+        }
+        self.sets
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(set).unwrap(),
+            )
+            .await
+            .unwrap();
+    }
+
+    async fn delete_set(&self) {
+        self.sets
+            .delete("demo", &DeleteParams::default())
+            .await
+            .unwrap();
+        until("the set is gone", async || {
+            self.sets.get_opt("demo").await.unwrap().is_none()
+        })
+        .await;
+        assert!(
+            self.pods
+                .list(&Default::default())
+                .await
+                .unwrap()
+                .items
+                .is_empty(),
+            "pods go before the set"
+        );
+    }
+
+    async fn password(&self) -> Vec<u8> {
+        let secret = self.secrets.get("demo-credentials").await.unwrap();
+        secret.data.unwrap()["default"].0.clone()
+    }
+
+    async fn volumes(&self) -> Vec<String> {
+        let claims = self.claims.list(&Default::default()).await.unwrap().items;
+        claims.iter().map(kube::ResourceExt::name_any).collect()
+    }
+
+    async fn package(&self) {
+        let apply = PatchParams::apply("live").force();
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), SYSTEM);
+        for (suffix, text) in [("template", package().template), ("value", package().value)] {
+            let name = format!("redis-7.0.15-config-{suffix}");
+            let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "redis": text } });
+            maps.patch(&name, &apply, &Patch::Apply(map)).await.unwrap();
+        }
+        let templates: Api<PodTemplate> = Api::namespaced(self.client.clone(), SYSTEM);
+        templates
+            .patch("redis-7.0.15", &apply, &Patch::Apply(package().pod))
+            .await
+            .unwrap();
+    }
+}
+
+async fn start() -> (
+    ControlPlane,
+    Test,
+    World,
+    CancellationToken,
+    tokio::task::JoinHandle<anyhow::Result<()>>,
+) {
+    let plane = ControlPlane::start().await;
+    let client = plane.client.clone();
+    let test = Test {
+        sets: Api::namespaced(client.clone(), PROJECT),
+        pods: Api::namespaced(client.clone(), PROJECT),
+        claims: Api::namespaced(client.clone(), PROJECT),
+        secrets: Api::namespaced(client.clone(), PROJECT),
+        maps: Api::namespaced(client.clone(), PROJECT),
+        client: client.clone(),
+    };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let system: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": SYSTEM } })).unwrap();
+    namespaces
+        .create(&PostParams::default(), &system)
+        .await
+        .unwrap();
+    let world = World::start(client.clone(), PROJECT).await;
+    let cancel = CancellationToken::new();
+    let cube = tokio::spawn(crate::run(
+        client,
+        crate::Settings::default(),
+        cancel.clone(),
+    ));
+    (plane, test, world, cancel, cube)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_lives_its_whole_life_on_a_real_api_server() {
+    let (_plane, test, world, cancel, cube) = start().await;
+    let projects: Api<Project> = Api::all(test.client.clone());
+    let namespaces: Api<Namespace> = Api::all(test.client.clone());
+
+    foreign_namespace(&projects, &namespaces).await;
+    projects
+        .create(
+            &PostParams::default(),
+            &Project::new(PROJECT, Default::default()),
+        )
+        .await
+        .unwrap();
+    until("the project is active", async || {
+        let project = projects.get(PROJECT).await.unwrap();
+        project
+            .status
+            .is_some_and(|status| is_true(&status.conditions, kind::READY))
+    })
+    .await;
+
+    test.create_set(json!({})).await;
+    until("a set without its package says so", async || {
+        test.reason(kind::PACKAGE_FOUND).await == "PackageNotFound"
+    })
+    .await;
+    test.package().await;
+    test.settled("the set is ready").await;
+    let password = test.password().await;
+    assert_eq!(password.len(), 32);
+
+    changes(&test, &world).await;
+    scaling(&test).await;
+    stopping(&test, &world).await;
+    volumes(&test, &password).await;
+
+    projects
+        .delete(PROJECT, &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the namespace is gone", async || {
+        projects.get_opt(PROJECT).await.unwrap().is_none()
+            && namespaces.get_opt(PROJECT).await.unwrap().is_none()
+    })
+    .await;
+    cancel.cancel();
+    cube.await.unwrap().unwrap();
+    world.stop().await;
+}
+
+async fn foreign_namespace(projects: &Api<Project>, namespaces: &Api<Namespace>) {
+    let foreign: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": "cube-foreign" } })).unwrap();
+    let _ = namespaces.create(&PostParams::default(), &foreign).await;
+    projects
+        .create(
+            &PostParams::default(),
+            &Project::new("cube-foreign", Default::default()),
+        )
+        .await
+        .unwrap();
+    until("a foreign namespace is a conflict", async || {
+        let project = projects.get("cube-foreign").await.unwrap();
+        let conditions = project.status.unwrap_or_default().conditions;
+        find(&conditions, kind::READY)
+            .is_some_and(|condition| condition.reason == "NamespaceConflict")
+    })
+    .await;
+    projects
+        .delete("cube-foreign", &DeleteParams::default())
+        .await
+        .unwrap();
+    until("its project goes", async || {
+        projects.get_opt("cube-foreign").await.unwrap().is_none()
+    })
+    .await;
+    let kept = namespaces.get("cube-foreign").await.unwrap();
+    assert!(
+        kept.metadata.deletion_timestamp.is_none(),
+        "the foreign namespace stays"
+    );
+}
+
+async fn changes(test: &Test, world: &World) {
+    let primary = world.primary().await;
+    world.forget();
+    test.change(json!({ "parameters": { "hz": "50" } })).await;
+    test.settled("a parameter is rolled out").await;
+    let ended = world.ended();
+    assert_eq!(ended.len(), 3, "each pod once: {ended:?}");
+    assert_eq!(ended.last(), Some(&primary), "the primary last: {ended:?}");
+    assert!(world.most_unavailable() <= 1, "one at a time");
+    let map = test
+        .maps
+        .get("demo-0-config-value")
+        .await
+        .unwrap()
+        .data
+        .unwrap();
+    assert!(map["redis"].contains("hz"));
+    assert_eq!(
+        map.len(),
+        2,
+        "the content that nobody uses any more is gone: {:?}",
+        map.keys()
+    );
+
+    world.forget();
+    test.change(json!({ "restartedAt": "2026-01-01T00:00:00Z" }))
+        .await;
+    test.settled("a restart").await;
+    assert_eq!(world.ended().len(), 3);
+    assert_eq!(
+        test.set().await.status.unwrap().restarted_at.as_deref(),
+        Some("2026-01-01T00:00:00Z")
+    );
+
+    world.forget();
+    test.change(json!({ "storage": [{ "name": "data", "size": "2Gi", "mountPath": "/data", "storageClassName": "fast" }] })).await;
+    until("the volumes grow", async || {
+        test.set().await.status.is_some_and(|status| {
+            status
+                .unit_pvc_synced
+                .is_some_and(|synced| synced.status == "True")
+        })
+    })
+    .await;
+    test.settled("nothing restarts for it").await;
+    assert!(world.ended().is_empty());
+
+    let broken = test.pods.get("demo-1").await.unwrap().uid();
+    world.break_pod("demo-1").await;
+    until("a failed pod is replaced", async || {
+        test.pods
+            .get_opt("demo-1")
+            .await
+            .unwrap()
+            .is_some_and(|pod| pod.uid() != broken)
+    })
+    .await;
+    test.settled("after a failed pod").await;
+}
+
+async fn scaling(test: &Test) {
+    test.change(json!({ "units": 5, "unitService": { "type": "ClusterIP" } }))
+        .await;
+    test.settled("five units").await;
+    test.change(json!({ "units": 2 })).await;
+    test.settled("two units").await;
+    assert_eq!(test.volumes().await.len(), 5, "volumes stay");
+    until("what belonged to the others is gone", async || {
+        let maps = test.maps.list(&Default::default()).await.unwrap().items;
+        let secrets = test.secrets.list(&Default::default()).await.unwrap().items;
+        let of = |name: &str| {
+            !["demo-2", "demo-3", "demo-4"]
+                .iter()
+                .any(|gone| name.starts_with(gone))
+        };
+        maps.iter().all(|map| of(&map.name_any()))
+            && secrets.iter().all(|secret| of(&secret.name_any()))
+    })
+    .await;
+    test.change(json!({ "units": 3, "unitService": null }))
+        .await;
+    test.settled("three units on their old volumes").await;
+}
+
+async fn stopping(test: &Test, world: &World) {
+    let primary = world.primary().await;
+    world.forget();
+    test.change(json!({ "startup": false })).await;
+    until("it stops", async || {
+        test.reason(kind::READY).await == "Stopped"
+    })
+    .await;
+    assert_eq!(
+        world.ended().last(),
+        Some(&primary),
+        "the primary stops last"
+    );
+    assert_eq!(test.volumes().await.len(), 5);
+    test.change(json!({ "startup": true })).await;
+    test.settled("it starts again").await;
+}
+
+async fn volumes(test: &Test, password: &[u8]) {
+    assert_eq!(
+        test.password().await,
+        password,
+        "the password never changed"
+    );
+    test.delete_set().await;
+    assert_eq!(test.volumes().await.len(), 5, "volumes outlive the set");
+    test.create_set(json!({})).await;
+    until("it waits for a choice", async || {
+        test.reason(kind::VOLUMES_RETAINED).await == "Refused"
+    })
+    .await;
+    assert!(
+        test.pods
+            .list(&Default::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty(),
+        "nothing runs before it"
+    );
+    test.change(json!({ "retainedVolumes": "Adopt" })).await;
+    test.settled("it runs on the adopted volumes").await;
+    assert_eq!(test.password().await, password, "the data's password");
+
+    test.delete_set().await;
+    test.create_set(
+        json!({ "retainedVolumes": "Discard", "units": 1, "volumeRetentionPolicy": "Delete" }),
+    )
+    .await;
+    test.settled("it runs on new volumes").await;
+    assert_eq!(test.volumes().await, ["demo-0-data"]);
+    assert_ne!(test.password().await, password, "new data, new password");
+    test.delete_set().await;
+    assert!(
+        test.volumes().await.is_empty(),
+        "the volumes go when the policy says so"
+    );
+    assert!(
+        test.secrets
+            .get_opt("demo-credentials")
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

@@ -1,0 +1,275 @@
+//! What a cluster does besides the API server: pods are scheduled, start and end, volumes bind and grow, one pod is the primary.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+use upm_crds::names::{annotation, label};
+
+use crate::build::{config_map, volume};
+use crate::facts;
+
+const NODE: &str = "cube-live";
+
+#[derive(Default)]
+struct Seen {
+    ended: Vec<String>,
+    most_unavailable: usize,
+}
+
+pub(super) struct World {
+    client: Client,
+    namespace: String,
+    seen: Arc<Mutex<Seen>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Waits at most two minutes.
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_mins(2), async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited too long: {what}");
+}
+
+impl World {
+    pub(super) async fn start(client: Client, namespace: &str) -> Self {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let node: Node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        nodes
+            .patch_status(NODE, &PatchParams::default(), &Patch::Merge(ready))
+            .await
+            .unwrap();
+        let classes: Api<StorageClass> = Api::all(client.clone());
+        let fast = json!({ "metadata": { "name": "fast" }, "provisioner": "x", "allowVolumeExpansion": true });
+        classes
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(fast).unwrap(),
+            )
+            .await
+            .unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(turn_for_ever(
+            client.clone(),
+            namespace.to_owned(),
+            Arc::clone(&seen),
+        ));
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            seen,
+            task,
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    /// Names of the pods that ended, in order.
+    pub(super) fn ended(&self) -> Vec<String> {
+        self.seen.lock().unwrap().ended.clone()
+    }
+
+    pub(super) fn most_unavailable(&self) -> usize {
+        self.seen.lock().unwrap().most_unavailable
+    }
+
+    pub(super) fn forget(&self) {
+        *self.seen.lock().unwrap() = Seen::default();
+    }
+
+    pub(super) async fn primary(&self) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let pods = pods.list(&Default::default()).await.unwrap().items;
+        let primary = pods
+            .iter()
+            .find(|pod| facts::role(pod) == Some(crate::rollout::Role::Primary));
+        primary.unwrap().name_any()
+    }
+
+    pub(super) async fn break_pod(&self, name: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let failed =
+            json!({ "status": { "phase": "Failed", "reason": "Evicted", "conditions": [] } });
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(failed))
+            .await
+            .unwrap();
+    }
+}
+
+async fn turn_for_ever(client: Client, namespace: String, seen: Arc<Mutex<Seen>>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let Ok(found) = pods.list(&Default::default()).await else {
+            continue;
+        };
+        let serving = found
+            .items
+            .iter()
+            .filter(|pod| facts::is_ready(pod))
+            .count();
+        {
+            let mut seen = seen.lock().unwrap();
+            seen.most_unavailable = seen.most_unavailable.max(3_usize.saturating_sub(serving));
+        }
+        for pod in &found.items {
+            one_pod(&client, &namespace, &pods, pod, &seen).await;
+        }
+        roles(&pods, &found.items).await;
+        bind(&client, &namespace).await;
+    }
+}
+
+async fn one_pod(client: &Client, namespace: &str, pods: &Api<Pod>, pod: &Pod, seen: &Mutex<Seen>) {
+    let name = pod.name_any();
+    let merge = PatchParams::default();
+    if pod.metadata.deletion_timestamp.is_some() {
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            ..DeleteParams::default()
+        };
+        if pods.delete(&name, &now).await.is_ok() {
+            seen.lock().unwrap().ended.push(name);
+        }
+        return;
+    }
+    if facts::node_name(pod).is_none() {
+        let binding =
+            json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": NODE } });
+        let _ = pods
+            .create_subresource::<serde_json::Value, serde_json::Value>(
+                "binding",
+                &name,
+                &PostParams::default(),
+                &binding,
+            )
+            .await;
+        return;
+    }
+    if facts::is_ready(pod) || facts::is_over(pod) || !files_are_there(client, namespace, pod).await
+    {
+        return;
+    }
+    let status = json!({ "status": {
+        "phase": "Running", "podIP": "10.1.1.1", "podIPs": [{ "ip": "10.1.1.1" }],
+        "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": k8s_openapi::jiff::Timestamp::now().to_string() }],
+    }});
+    let _ = pods
+        .patch_status(&name, &merge, &Patch::Merge(status))
+        .await;
+}
+
+/// A kubelet starts no container before every key that the pod mounts exists.
+async fn files_are_there(client: &Client, namespace: &str, pod: &Pod) -> bool {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let spec = pod.spec.as_ref().unwrap();
+    let set = &pod.labels()[label::UNIT_SET];
+    for map in [
+        format!("{set}-config-template"),
+        format!("{}-config-value", pod.name_any()),
+    ] {
+        let Ok(found) = maps.get(&map).await else {
+            return false;
+        };
+        let data = found.data.unwrap_or_default();
+        if !config_map::mounted(spec, &map)
+            .iter()
+            .all(|key| data.contains_key(key))
+        {
+            return false;
+        }
+    }
+    for volume in spec.volumes.iter().flatten() {
+        let secret = volume
+            .secret
+            .as_ref()
+            .and_then(|secret| secret.secret_name.as_deref());
+        if let Some(secret) = secret
+            && secrets.get(secret).await.is_err()
+        {
+            return false;
+        }
+        let claim = volume
+            .persistent_volume_claim
+            .as_ref()
+            .map(|claim| claim.claim_name.as_str());
+        if let Some(claim) = claim
+            && claims.get(claim).await.is_err()
+        {
+            return false;
+        }
+    }
+    true
+}
+
+/// Exactly one ready pod is the primary; one that is asked to hand over does.
+async fn roles(pods: &Api<Pod>, found: &[Pod]) {
+    let ready: Vec<&Pod> = found.iter().filter(|pod| facts::is_ready(pod)).collect();
+    let primary = ready
+        .iter()
+        .find(|pod| facts::role(pod) == Some(crate::rollout::Role::Primary));
+    let asked = primary.is_some_and(|pod| pod.annotations().contains_key(annotation::STEP_DOWN));
+    let heir = ready
+        .iter()
+        .find(|pod| Some(pod.name_any()) != primary.map(|pod| pod.name_any()));
+    let chosen = match (primary, heir) {
+        (Some(_), Some(heir)) if asked => heir.name_any(),
+        (Some(primary), _) => primary.name_any(),
+        (None, _) => match ready.first() {
+            Some(first) => first.name_any(),
+            None => return,
+        },
+    };
+    for pod in ready {
+        let role = if pod.name_any() == chosen {
+            label::ROLE_PRIMARY
+        } else {
+            label::ROLE_REPLICA
+        };
+        if pod.labels().get(label::ROLE).map(String::as_str) != Some(role) {
+            let patch = json!({ "metadata": { "labels": { label::ROLE: role } } });
+            let _ = pods
+                .patch(
+                    &pod.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(patch),
+                )
+                .await;
+        }
+    }
+}
+
+async fn bind(client: &Client, namespace: &str) {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let Ok(found) = claims.list(&Default::default()).await else {
+        return;
+    };
+    for claim in found.items {
+        let wanted = volume::requested_size(&claim);
+        if volume::capacity(&claim) != wanted {
+            let status =
+                json!({ "status": { "phase": "Bound", "capacity": { "storage": wanted } } });
+            let _ = claims
+                .patch_status(
+                    &claim.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(status),
+                )
+                .await;
+        }
+    }
+}

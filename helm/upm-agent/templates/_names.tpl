@@ -1,0 +1,25 @@
+{{- define "upm-agent.name" -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "upm-agent.selector" -}}
+app.kubernetes.io/name: upm-agent
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "upm-agent.labels" -}}
+{{ include "upm-agent.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: upm
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- end -}}
+
+{{- define "upm-agent.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (include "upm-agent.name" .) -}}
+{{- end -}}
+
+{{- /* Cluster-scoped names carry the namespace, so that two releases never share a role. */ -}}
+{{- define "upm-agent.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "upm-agent.name" .) -}}
+{{- end -}}

@@ -1,0 +1,46 @@
+{{- /* upm.toml of one module's process. Takes (dict "root" $ "module" NAME). It holds no secret: URLs are in files. */ -}}
+{{- define "upm.config" -}}
+{{- $root := .root -}}
+{{- $served := .module -}}
+{{- $values := $root.Values -}}
+identities = "/var/run/upm/identities"
+{{ range $module := without (splitList " " (include "upm.modules" $root)) "gateway" }}
+[modules.{{ $module }}]
+{{- if eq $module $served }}
+listen = "0.0.0.0:7000"
+{{- if eq $values.store.backend "sqlite" }}
+store = "sqlite:/var/lib/upm/{{ $module }}.db"
+{{- else }}
+store-file = "/var/run/upm/store/url"
+{{- end }}
+{{- if $values.cache.existingSecret }}
+cache-file = "/var/run/upm/cache/url"
+{{- end }}
+{{- else }}
+endpoints = ["{{ include "upm.name" $root }}-{{ $module }}.{{ $root.Release.Namespace }}.svc:7000"]
+{{- end }}
+{{ end }}
+{{- if eq $served "gateway" }}
+[gateway]
+listen = "0.0.0.0:8080"
+{{- if $values.gateway.tls.existingSecret }}
+tls-certificate = "/var/run/upm/tls/tls.crt"
+tls-key = "/var/run/upm/tls/tls.key"
+{{- end }}
+{{ end }}
+{{- if eq $served "hub" }}
+[hub]
+agent-listen = "0.0.0.0:7443"
+agent-endpoints = {{ $values.hub.agentEndpoints | toJson }}
+authority = "/var/run/upm/authority"
+{{ end }}
+{{- if eq $served "auth" }}
+[auth]
+setup-token = "/var/run/upm/setup/token"
+{{ end }}
+[telemetry]
+metrics-listen = "0.0.0.0:9090"
+{{- with $values.telemetry.otlpEndpoint }}
+otlp-endpoint = "{{ . }}"
+{{- end }}
+{{ end -}}

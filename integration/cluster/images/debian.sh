@@ -1,0 +1,52 @@
+# Layers of Debian packages, made by mmdebstrap from the machine's own package sources. Sourced.
+
+SUITE=bookworm
+# What no server reads.
+WITHOUT=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*'
+  --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*'
+  --dpkgopt='path-exclude=/usr/share/lintian/*')
+
+# The machine's source files that name the suite; without any, mmdebstrap knows Debian's own.
+package_sources() { grep -lE "^(deb |Suites:).*\b$SUITE\b" /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null || true; }
+
+# The layer of a minimal Debian with some packages.
+layer_of_suite() { # PACKAGE,...
+  local work
+  work=$(mktemp -d "$IMAGES/work.XXXXXX")
+  # shellcheck disable=SC2046 # files
+  mmdebstrap --quiet --variant=essential --include="$1" "${WITHOUT[@]}" "$SUITE" "$work/root" $(package_sources) >&2
+  layer_of_changes "$work/root" /
+  rm -rf "$work"
+}
+
+# The layer that packages add to another: everything whose inode changed since the other was unpacked.
+layer_of_packages() { # BASE LAYER, PACKAGE,...
+  local work
+  work=$(mktemp -d "$IMAGES/work.XXXXXX")
+  # shellcheck disable=SC2046 # files
+  mmdebstrap --quiet --variant=custom --include="$2" "${WITHOUT[@]}" \
+    --setup-hook="tar -C \"\$1\" -xf '$IMAGES/layers/$1.tar' && sleep 0.1 && touch '$work/unpacked'" \
+    "$SUITE" "$work/root" $(package_sources) >&2
+  layer_of_changes "$work/root" "$work/unpacked"
+  rm -rf "$work"
+}
+
+layer_of_changes() { # ROOT SINCE
+  local tar since=()
+  [ "$2" = / ] || since=(-newercm "$2")
+  tar=$(mktemp "$IMAGES/layer.XXXXXX")
+  (
+    cd "$1"
+    find . -mindepth 1 \( -path './dev/*' -o -path './proc/*' -o -path './sys/*' -o -path './run/*' -o -path './tmp/*' \
+      -o -path './var/lib/apt/*' -o -path './var/cache/*' -o -path './var/log/*' -o -name '*-old' -o -path './etc/machine-id' \) -prune \
+      -o "${since[@]}" -print0 | LC_ALL=C sort -z |
+      tar --null --no-recursion --numeric-owner --mtime=@$EPOCH -T - -cf "$tar"
+  )
+  layer_store "$tar"
+}
+
+# The upstream version of a package in a root or layer: 7.0.15 of 5:7.0.15-1~deb12u10.
+package_version() { # LAYER PACKAGE
+  tar -xOf "$IMAGES/layers/$1.tar" ./var/lib/dpkg/status |
+    awk -v package="$2" '$1 == "Package:" { here = $2 == package } here && $1 == "Version:" { sub(/^[0-9]+:/, "", $2); sub(/-[^-]*$/, "", $2); print $2; exit }'
+}

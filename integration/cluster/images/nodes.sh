@@ -1,0 +1,22 @@
+# Images in the nodes. Sourced.
+
+# Brings an image into the nodes that do not have it, without the layers that they have of others.
+image_load() { # FOLDER
+  local reference sum n socket present
+  read -r reference sum <"$1/reference"
+  for socket in "$RUN"/n[1-9]/containerd.sock; do
+    [ -S "$socket" ] || continue
+    n=${socket#"$RUN"/}
+    n=${n%/*}
+    [ "$(node_images "$socket" "name==$reference" | cut -d' ' -f2)" = "$sum" ] && continue
+    present=$(ctr -a "$socket" -n k8s.io content ls -q | sed 's|sha256:|./blobs/sha256/|')
+    tar -C "$1" --exclude=./reference --exclude-from=<(echo "$present") -cf - . |
+      ctr -a "$socket" -n k8s.io images import - >/dev/null
+    say "$reference is in $n" >&2
+  done
+}
+
+# A node's images that match a filter, a line each: reference, digest.
+node_images() { # SOCKET FILTER
+  ctr -a "$1" -n k8s.io images ls "$2" | awk 'NR > 1 { print $1, $3 }'
+}

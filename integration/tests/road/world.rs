@@ -1,0 +1,230 @@
+//! A platform of the tests' own, with an agent in the test cluster.
+
+mod agent;
+mod platform;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    api::Api,
+    environment::Environment,
+    kubectl::{Kubectl, eventually},
+    service::Service,
+};
+
+use self::platform::Processes;
+pub(crate) use self::{
+    agent::SYSTEM,
+    platform::{Form, dying_with_us, spawn_from_lasting_thread},
+};
+
+/// Id of the test cluster at the platform.
+pub(crate) const CLUSTER: &str = "local";
+/// The first administrator.
+pub(crate) const ADMIN: &str = "admin";
+
+/// The platform, the agent, the cluster.
+pub(crate) struct World {
+    pub(crate) environment: Environment,
+    pub(crate) kubectl: Kubectl,
+    /// Data, logs, the login.
+    pub(crate) folder: PathBuf,
+    pub(crate) admin_password: String,
+    form: Form,
+    processes: Mutex<Processes>,
+    /// What the agent trusts.
+    pin: String,
+    /// Project of the service that tests share.
+    shared: Mutex<Option<String>>,
+}
+
+/// Where the one world of this process is.
+enum Place {
+    Nowhere,
+    Making,
+    Here(Box<World>),
+}
+
+static WORLD: Mutex<Place> = Mutex::new(Place::Nowhere);
+
+/// A test's turn with the world: one test at a time has it, whatever `--test-threads` says.
+pub(crate) struct Turn(MutexGuard<'static, Place>);
+
+impl std::ops::Deref for Turn {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        match &*self.0 {
+            Place::Here(world) => world,
+            Place::Nowhere | Place::Making => unreachable!("a turn begins with a world"),
+        }
+    }
+}
+
+/// The world with the platform as one process, made at the first call.
+pub(crate) fn world() -> Turn {
+    turn(Form::Dev)
+}
+
+/// A turn with a platform of this form. Another one is ended, and everything of it removed.
+pub(crate) fn turn(form: Form) -> Turn {
+    let mut place = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let fits = match &*place {
+        Place::Here(world) => world.form == form,
+        Place::Nowhere => false,
+        Place::Making => panic!("the world could not be made: see the first test that failed"),
+    };
+    if !fits {
+        *place = Place::Making;
+        *place = Place::Here(Box::new(World::make(form)));
+    }
+    let turn = Turn(place);
+    turn.ensure();
+    turn
+}
+
+impl World {
+    fn make(form: Form) -> Self {
+        let environment = Environment::read();
+        let folder = environment
+            .root
+            .join("target/integration")
+            .join(form.name());
+        if folder.exists() {
+            fs::remove_dir_all(&folder).expect("remove what an earlier run left");
+        }
+        fs::create_dir_all(&folder).expect("make the folder");
+        let mut world = Self {
+            kubectl: Kubectl::new(&environment),
+            environment,
+            folder,
+            admin_password: format!("pw-{}", uuid::Uuid::new_v4()),
+            form,
+            processes: Mutex::default(),
+            pin: String::new(),
+            shared: Mutex::default(),
+        };
+        world.clean_cluster();
+        world.prepare();
+        world.start(&[]);
+        world.set_up();
+        world.pin = world.join();
+        world
+    }
+
+    /// Starts again what a test left ended.
+    fn ensure(&self) {
+        if !self.runs() {
+            self.kill();
+            self.start(&[]);
+        }
+        self.scale_agent(2);
+        self.healthy(Duration::from_secs(90));
+    }
+
+    /// Address of the API.
+    pub(crate) fn address(&self) -> String {
+        format!("http://{}", self.form.api())
+    }
+
+    /// Makes the administrator with the command line.
+    fn set_up(&self) {
+        let password = self.folder.join("admin-password");
+        fs::write(&password, &self.admin_password).expect("write the password");
+        let (address, token) = (self.address(), self.folder.join("data/setup-token"));
+        let arguments = [
+            "setup",
+            "--server",
+            &address,
+            "--user",
+            ADMIN,
+            "--password-file",
+            text(&password),
+            "--token-file",
+            text(&token),
+        ];
+        // The gateway answers before the modules behind it do.
+        eventually("the administrator is made", Duration::from_mins(1), || {
+            if !token.exists() {
+                return Err("there is no setup token yet".to_owned());
+            }
+            let output = self.try_upm(&arguments);
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        });
+    }
+
+    /// Runs the command line as the administrator; it must succeed.
+    pub(crate) fn upm(&self, arguments: &[&str]) -> String {
+        let output = self.try_upm(arguments);
+        assert!(
+            output.status.success(),
+            "upm {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs the command line as the administrator.
+    pub(crate) fn try_upm(&self, arguments: &[&str]) -> Output {
+        self.upm_as(&self.folder.join("login.json"), arguments)
+    }
+
+    /// Runs the command line with the login of a file.
+    pub(crate) fn upm_as(&self, login: &Path, arguments: &[&str]) -> Output {
+        Command::new(&self.environment.upm)
+            .args(arguments)
+            .env("UPM_CONFIG", login)
+            .output()
+            .expect("run upm")
+    }
+
+    /// An API client with the administrator's token.
+    pub(crate) fn api(&self) -> Api {
+        Api::login(&self.address(), ADMIN, &self.admin_password)
+    }
+
+    /// A project of the test's own.
+    pub(crate) fn project(&self, name: &str) -> String {
+        let id = format!("{name}-{:04x}", rand::random::<u16>());
+        self.upm(&["project", "create", &id]);
+        id
+    }
+
+    /// A service of three members that tests share, in good health. When a test left it broken, another one is made.
+    pub(crate) fn shared(&self) -> Service<'_> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(project) = &*shared {
+            let service = Service::of(self, project, "cache");
+            if service.is_well_within(Duration::from_mins(1)).is_ok() {
+                return service;
+            }
+        }
+        let project = self.project("shared");
+        *shared = Some(project.clone());
+        drop(shared);
+        let service = Service::create(self, &project, "cache", 3);
+        service.heals(Duration::from_mins(1));
+        service
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("a path is text")
+}

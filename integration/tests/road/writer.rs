@@ -1,0 +1,227 @@
+//! A client that writes through the `-readwrite` service and remembers every write that `WAIT 1` confirmed.
+
+use std::{
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::world::World;
+
+/// How long one command may take.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Where a service is and how to log in.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    host: String,
+    port: u16,
+    pub(crate) password: String,
+}
+
+impl Target {
+    /// The `-readwrite` service of a Redis service; this machine reaches ClusterIPs.
+    pub(crate) fn readwrite(world: &World, project: &str, service: &str) -> Self {
+        let name = format!("{service}-readwrite");
+        let object = world.kubectl.get(&["service", &name, "-n", project]);
+        let host = object["spec"]["clusterIP"]
+            .as_str()
+            .expect("a ClusterIP")
+            .to_owned();
+        let port = object["spec"]["ports"][0]["port"].as_u64().expect("a port") as u16;
+        let path = format!("/v1/projects/{project}/redisServices/{service}:getPassword");
+        let answer = world
+            .api()
+            .call("POST", &path, Some(&serde_json::json!({})))
+            .ok();
+        let password = answer["password"].as_str().expect("a password").to_owned();
+        Self {
+            host,
+            port,
+            password,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> redis::RedisResult<redis::Connection> {
+        let address = format!("redis://{}:{}", self.host, self.port);
+        let info = redis::IntoConnectionInfo::into_connection_info(address)?;
+        let settings = info
+            .redis_settings()
+            .clone()
+            .set_password(self.password.as_str());
+        let client = redis::Client::open(info.set_redis_settings(settings))?;
+        let connection = client.get_connection_with_timeout(TIMEOUT)?;
+        connection.set_read_timeout(Some(TIMEOUT))?;
+        connection.set_write_timeout(Some(TIMEOUT))?;
+        Ok(connection)
+    }
+
+    /// Connects as soon as it is possible.
+    pub(crate) fn connect_within(&self, limit: Duration) -> redis::Connection {
+        let begin = Instant::now();
+        loop {
+            match self.connect() {
+                Ok(connection) => return connection,
+                Err(error) => assert!(begin.elapsed() < limit, "connect: {error}"),
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// What a writer has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Numbers of confirmed writes.
+    pub(crate) confirmed: Vec<u64>,
+    /// The longest time between two confirmed writes.
+    pub(crate) longest_gap: Duration,
+    /// Writes that failed or were not confirmed.
+    pub(crate) failed: u64,
+}
+
+/// Writes until it is told to stop.
+pub(crate) struct Writer {
+    target: Target,
+    prefix: String,
+    stop: Arc<AtomicBool>,
+    confirmed: Arc<AtomicU64>,
+    thread: JoinHandle<Report>,
+}
+
+impl Writer {
+    /// Starts writing under a prefix of its own, and waits until writes are confirmed.
+    pub(crate) fn start(target: Target, prefix: &str) -> Self {
+        let (stop, confirmed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let thread = {
+            let (target, prefix, stop, confirmed) = (
+                target.clone(),
+                prefix.to_owned(),
+                stop.clone(),
+                confirmed.clone(),
+            );
+            thread::spawn(move || write(&target, &prefix, &stop, &confirmed))
+        };
+        let writer = Self {
+            target,
+            prefix: prefix.to_owned(),
+            stop,
+            confirmed,
+            thread,
+        };
+        writer.goes_on(100, Duration::from_secs(20));
+        writer
+    }
+
+    /// Waits until so many more writes are confirmed.
+    pub(crate) fn goes_on(&self, more: u64, limit: Duration) {
+        let (begin, enough) = (Instant::now(), self.confirmed.load(Ordering::SeqCst) + more);
+        while self.confirmed.load(Ordering::SeqCst) < enough {
+            assert!(
+                begin.elapsed() < limit,
+                "{}: fewer than {more} writes were confirmed in {} s",
+                self.prefix,
+                limit.as_secs()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Goes on until writes are confirmed again, then stops, reads every confirmed write back from the primary, and says what is
+    /// missing: nothing.
+    pub(crate) fn finish(self, what: &str) -> Report {
+        self.goes_on(200, Duration::from_mins(1));
+        self.stop.store(true, Ordering::SeqCst);
+        let report = self.thread.join().expect("the writer does not panic");
+        let mut connection = self.target.connect_within(Duration::from_secs(30));
+        let mut missing = Vec::new();
+        for chunk in report.confirmed.chunks(500) {
+            let keys: Vec<String> = chunk
+                .iter()
+                .map(|n| format!("{}:{n}", self.prefix))
+                .collect();
+            let values: Vec<Option<u64>> = redis::cmd("MGET")
+                .arg(&keys)
+                .query(&mut connection)
+                .expect("read the writes back");
+            let wrong = chunk
+                .iter()
+                .zip(values)
+                .filter(|(number, value)| *value != Some(**number));
+            missing.extend(wrong.map(|(number, _)| *number));
+        }
+        say(&format!(
+            "{what}: {} confirmed writes, {} not confirmed, longest gap {} ms, {} missing",
+            report.confirmed.len(),
+            report.failed,
+            report.longest_gap.as_millis(),
+            missing.len()
+        ));
+        assert!(
+            missing.is_empty(),
+            "{what}: confirmed writes are missing: {missing:?}"
+        );
+        report
+    }
+}
+
+/// Prints a line also when the test passes: measured times are part of what a test run shows.
+pub(crate) fn say(line: &str) {
+    // A closed standard error is no failure of the test.
+    writeln!(std::io::stderr().lock(), "    {line}").ok();
+}
+
+fn write(target: &Target, prefix: &str, stop: &AtomicBool, count: &AtomicU64) -> Report {
+    let mut report = Report::default();
+    let mut connection = None;
+    let mut last = Instant::now();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::SeqCst) {
+        number += 1;
+        if let Ok((open, replicas)) = set_and_wait(target, connection.take(), prefix, number) {
+            connection = Some(open);
+            if 1 <= replicas {
+                report.confirmed.push(number);
+                count.fetch_add(1, Ordering::SeqCst);
+                report.longest_gap = report.longest_gap.max(last.elapsed());
+                last = Instant::now();
+            } else {
+                report.failed += 1;
+            }
+        } else {
+            // The connection is given up: what was in flight on it is not confirmed.
+            report.failed += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    report
+}
+
+/// One write on an open connection or a new one; how many replicas have it.
+fn set_and_wait(
+    target: &Target,
+    open: Option<redis::Connection>,
+    prefix: &str,
+    number: u64,
+) -> redis::RedisResult<(redis::Connection, i64)> {
+    let mut open = match open {
+        Some(open) => open,
+        None => target.connect()?,
+    };
+    let (written, replicas): (String, i64) = redis::pipe()
+        .cmd("SET")
+        .arg(format!("{prefix}:{number}"))
+        .arg(number)
+        .cmd("WAIT")
+        .arg(1)
+        .arg(1000)
+        .query(&mut open)?;
+    // A write that was refused is not made good by an old one that `WAIT` counts.
+    let replicas = if written == "OK" { replicas } else { 0 };
+    Ok((open, replicas))
+}

@@ -1,0 +1,137 @@
+//! Private keys at rest: sealed with AES-256-GCM under the key of a 0600 file, or as they are when no file is configured.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+
+use crate::Error;
+
+const KEY_BYTES: usize = 32;
+
+/// Seals and opens private keys. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Vault {
+    key: Option<Arc<RandomizedNonceKey>>,
+}
+
+impl Vault {
+    /// Reads the key file, or makes it.
+    pub(super) async fn open(file: Option<&Path>) -> Result<Self, Error> {
+        let Some(file) = file.map(Path::to_owned) else {
+            return Ok(Self { key: None });
+        };
+        let bytes = tokio::task::spawn_blocking(move || open_or_create(&file))
+            .await
+            .map_err(|error| Error::Keys(error.to_string()))??;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes)
+            .map_err(|_| Error::Keys("the key file is damaged".to_owned()))?;
+        Ok(Self {
+            key: Some(Arc::new(key)),
+        })
+    }
+
+    /// The stored form of a key, and whether it is sealed.
+    pub(super) fn seal(&self, private_key: &[u8]) -> Result<(Vec<u8>, bool), Error> {
+        let Some(key) = &self.key else {
+            return Ok((private_key.to_vec(), false));
+        };
+        let mut sealed = private_key.to_vec();
+        let nonce = key
+            .seal_in_place_append_tag(Aad::empty(), &mut sealed)
+            .map_err(|_| Error::Keys("sealing did not work".to_owned()))?;
+        Ok(([&nonce.as_ref()[..], &sealed].concat(), true))
+    }
+
+    /// The key itself; `None` when it was sealed with another file.
+    pub(super) fn open_key(&self, stored: &[u8], sealed: bool) -> Option<Vec<u8>> {
+        if !sealed {
+            return Some(stored.to_vec());
+        }
+        let (nonce, sealed) = stored.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut buffer = sealed.to_vec();
+        let opened = self
+            .key
+            .as_ref()?
+            .open_in_place(nonce, Aad::empty(), &mut buffer)
+            .ok()?;
+        Some(opened.to_vec())
+    }
+}
+
+fn open_or_create(file: &PathBuf) -> Result<Vec<u8>, Error> {
+    let failed = |error: std::io::Error| Error::Keys(format!("{}: {error}", file.display()));
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(file) {
+        Ok(mut made) => {
+            let key: [u8; KEY_BYTES] = rand::random();
+            made.write_all(hex::encode(key).as_bytes())
+                .map_err(failed)?;
+            made.sync_all().map_err(failed)?;
+            Ok(key.to_vec())
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(file, failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn read(file: &PathBuf, failed: impl Fn(std::io::Error) -> Error) -> Result<Vec<u8>, Error> {
+    let mut opened = std::fs::File::open(file).map_err(&failed)?;
+    let mode = opened.metadata().map_err(&failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let problem = format!(
+            "{}: mode {:o} lets others read it",
+            file.display(),
+            mode & 0o777
+        );
+        return Err(Error::Keys(problem));
+    }
+    let mut text = String::new();
+    opened.read_to_string(&mut text).map_err(&failed)?;
+    hex::decode(text.trim())
+        .ok()
+        .filter(|bytes| bytes.len() == KEY_BYTES)
+        .ok_or_else(|| Error::Keys(format!("{}: not a key file", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn opens_what_it_sealed_with_the_same_file_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        let (sealed, is_sealed) = Vault::open(Some(&a))
+            .await
+            .unwrap()
+            .seal(b"private")
+            .unwrap();
+        assert!(is_sealed && !sealed.windows(7).any(|part| part == b"private"));
+        let again = Vault::open(Some(&a)).await.unwrap();
+        assert_eq!(
+            again.open_key(&sealed, true).as_deref(),
+            Some(&b"private"[..])
+        );
+        let other = Vault::open(Some(&b)).await.unwrap();
+        assert_eq!(other.open_key(&sealed, true), None);
+        assert_eq!(
+            Vault::open(None).await.unwrap().open_key(&sealed, true),
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn makes_the_file_for_its_owner_only_and_refuses_one_that_others_can_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        Vault::open(Some(&file)).await.unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Vault::open(Some(&file)).await.is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! Module `resource` as the engine uses it: projects, clusters, software.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use upm_proto::resource::v1::{
+    self as resource, cluster_service_client::ClusterServiceClient,
+    project_service_client::ProjectServiceClient, software_service_client::SoftwareServiceClient,
+};
+
+use crate::{Error, ledger::bounded};
+
+const CALL: Duration = Duration::from_secs(10);
+
+/// A client of module `resource`. Cheap to clone.
+#[derive(Clone)]
+#[allow(missing_debug_implementations)]
+pub struct Catalogue {
+    channel: mesh::Channel,
+}
+
+impl Catalogue {
+    /// A client over the peers of a module.
+    pub fn new(peers: &mesh::Peers) -> Self {
+        Self {
+            channel: peers.channel("resource"),
+        }
+    }
+
+    /// A project; `None` when it does not exist.
+    pub async fn project(
+        &self,
+        ctx: &mesh::Context,
+        project: &str,
+    ) -> Result<Option<resource::Project>, Error> {
+        let request = resource::GetProjectRequest {
+            name: format!("projects/{project}"),
+        };
+        let mut client = ProjectServiceClient::new(self.channel.clone());
+        match bounded(CALL, client.get_project(ctx.forward(request))).await {
+            Ok(project) => Ok(Some(project)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// Records a service and how many units it has; `validate_only` only asks whether that could be done.
+    pub async fn reserve(
+        &self,
+        ctx: &mesh::Context,
+        service: &str,
+        cluster: &str,
+        units: u32,
+        validate_only: bool,
+    ) -> Result<(), Status> {
+        let request = resource::ReserveServiceRequest {
+            service: service.to_owned(),
+            cluster: format!("clusters/{cluster}"),
+            units: i32::try_from(units).unwrap_or(i32::MAX),
+            validate_only,
+        };
+        let mut client = ProjectServiceClient::new(self.channel.clone());
+        bounded(CALL, client.reserve_service(ctx.forward(request))).await
+    }
+
+    /// Ends a reservation.
+    pub async fn release(&self, ctx: &mesh::Context, service: &str) -> Result<(), Status> {
+        let request = resource::ReleaseServiceRequest {
+            service: service.to_owned(),
+        };
+        let mut client = ProjectServiceClient::new(self.channel.clone());
+        bounded(CALL, client.release_service(ctx.forward(request))).await
+    }
+
+    /// A cluster; `None` when it does not exist.
+    pub async fn cluster(
+        &self,
+        ctx: &mesh::Context,
+        cluster: &str,
+    ) -> Result<Option<resource::Cluster>, Error> {
+        let request = resource::GetClusterRequest {
+            name: format!("clusters/{cluster}"),
+        };
+        let mut client = ClusterServiceClient::new(self.channel.clone());
+        match bounded(CALL, client.get_cluster(ctx.forward(request))).await {
+            Ok(cluster) => Ok(Some(cluster)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// All clusters, by name.
+    pub async fn clusters(&self, ctx: &mesh::Context) -> Result<Vec<resource::Cluster>, Error> {
+        let mut client = ClusterServiceClient::new(self.channel.clone());
+        let mut clusters = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = resource::ListClustersRequest {
+                page_size: 1000,
+                page_token,
+                filter: String::new(),
+            };
+            let page = bounded(CALL, client.list_clusters(ctx.forward(request))).await?;
+            clusters.extend(page.clusters);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(clusters);
+            }
+        }
+    }
+
+    /// The packages of one type, without content, by name.
+    pub async fn software(
+        &self,
+        ctx: &mesh::Context,
+        kind: &str,
+    ) -> Result<Vec<resource::Software>, Error> {
+        let mut client = SoftwareServiceClient::new(self.channel.clone());
+        let mut software = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = resource::ListSoftwareRequest {
+                page_size: 1000,
+                page_token,
+                filter: format!("type=\"{kind}\""),
+            };
+            let page = bounded(CALL, client.list_software(ctx.forward(request))).await?;
+            software.extend(page.software);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(software);
+            }
+        }
+    }
+
+    /// One package with its content.
+    pub async fn package(
+        &self,
+        ctx: &mesh::Context,
+        name: &str,
+    ) -> Result<resource::Software, Error> {
+        let request = resource::GetSoftwareRequest {
+            name: name.to_owned(),
+        };
+        let mut client = SoftwareServiceClient::new(self.channel.clone());
+        Ok(bounded(CALL, client.get_software(ctx.forward(request))).await?)
+    }
+}

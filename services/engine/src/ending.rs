@@ -1,0 +1,123 @@
+//! What the end of a step and the end of an operation change in the service's row. Pure.
+
+use serde_json::Value;
+
+use crate::{
+    intent::Part,
+    operation::{Operation, State},
+    service::{Life, Service},
+    shape::{Input, Retained, RetainedVolumes, Shape, Volumes},
+    steps::Effect,
+};
+
+/// What becomes of a service's row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum RowChange {
+    /// It is written.
+    Update(Box<Service>),
+    /// It is removed.
+    Forget,
+}
+
+/// Facts of the engine that an ending needs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Facts {
+    /// The spec with the number of members of the operation's input.
+    pub(crate) scaled_spec: Value,
+    /// Size of each data volume.
+    pub(crate) volume_size: String,
+    /// Now, microseconds UTC.
+    pub(crate) now_us: i64,
+}
+
+/// After a step.
+pub(crate) fn after_step(
+    mut service: Service,
+    effect: &Effect,
+    operation: &Operation,
+    facts: &Facts,
+) -> RowChange {
+    match effect {
+        Effect::None => {}
+        Effect::Life(life) => service.life = *life,
+        Effect::Members(_) => {
+            service.spec = facts.scaled_spec.clone();
+            service.version += 1;
+        }
+        Effect::Depart => {
+            let had_units = service.marked(Part::Units).next().is_some();
+            if operation.input.volumes == Volumes::Retain && had_units {
+                let retained = left_behind(&service, facts);
+                return RowChange::Update(Box::new(retire(service, retained)));
+            }
+            return RowChange::Forget;
+        }
+    }
+    RowChange::Update(Box::new(service))
+}
+
+/// After the operation.
+pub(crate) fn after_end(mut service: Service, operation: &Operation, facts: &Facts) -> RowChange {
+    if service.operation != operation.name {
+        return RowChange::Update(Box::new(service));
+    }
+    service.operation.clear();
+    match operation.state {
+        State::Pending | State::Running | State::Cancelling => {}
+        State::Succeeded => service.message.clear(),
+        State::Failed => {
+            if service.life == Life::Creating {
+                service.life = Life::Failed;
+            }
+            let why = operation
+                .error
+                .as_ref()
+                .map_or("", |error| error.message.as_str());
+            service.message = format!("{} failed: {why}", operation.kind());
+        }
+        State::Cancelled | State::RolledBack => match operation.input.previous_life {
+            Some(previous) => {
+                if service.life == Life::Deleting {
+                    service.life = previous;
+                }
+            }
+            None => return undone_creation(service, &operation.input, facts),
+        },
+    }
+    RowChange::Update(Box::new(service))
+}
+
+/// A creation that was undone leaves nothing, except volumes that may hold somebody's data.
+fn undone_creation(service: Service, input: &Input, facts: &Facts) -> RowChange {
+    if service.shape.volumes == Volumes::Delete {
+        return RowChange::Forget;
+    }
+    if let Some(earlier) = input.earlier.clone() {
+        return RowChange::Update(Box::new(retire(service, earlier)));
+    }
+    if service.shape.served || input.retained == RetainedVolumes::Adopt {
+        let retained = left_behind(&service, facts);
+        return RowChange::Update(Box::new(retire(service, retained)));
+    }
+    RowChange::Forget
+}
+
+fn left_behind(service: &Service, facts: &Facts) -> Retained {
+    Retained {
+        cluster: service.cluster.clone(),
+        members: service.shape.units,
+        size: facts.volume_size.clone(),
+        since_us: facts.now_us,
+    }
+}
+
+/// Only the memory of the volumes is left.
+fn retire(mut service: Service, retained: Retained) -> Service {
+    service.life = Life::Retained;
+    service.operation.clear();
+    service.message.clear();
+    service.shape = Shape::default();
+    service.marks.clear();
+    service.retained = Some(retained);
+    service
+}

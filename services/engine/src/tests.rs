@@ -1,0 +1,6 @@
+//! Operations from their acceptance to their end, against a hub and a cluster that are played.
+
+mod crash;
+mod life;
+mod refusals;
+mod watching;

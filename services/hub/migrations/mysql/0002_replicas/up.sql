@@ -1,0 +1,7 @@
+CREATE TABLE replicas (
+  name VARCHAR(300) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  instance VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  endpoint VARCHAR(300) NOT NULL,
+  beats BIGINT NOT NULL,
+  sessions BIGINT NOT NULL
+);

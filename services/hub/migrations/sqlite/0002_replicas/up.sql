@@ -1,0 +1,7 @@
+CREATE TABLE replicas (
+  name TEXT NOT NULL PRIMARY KEY,
+  instance TEXT NOT NULL,
+  endpoint TEXT NOT NULL,
+  beats BIGINT NOT NULL,
+  sessions BIGINT NOT NULL
+);

@@ -1,0 +1,247 @@
+//! What comes up: results, status, inventory. Registers, not queues: the latest per key is committed, then acknowledged, then credit is
+//! granted again, so that a slow store makes agents merge more instead of losing anything.
+
+use std::collections::{HashMap, VecDeque};
+
+use prost::Message;
+use upm_proto::{
+    hub::v1::{self as pb, hub_frame},
+    ledger::{Window, key_text, limits},
+};
+
+use super::{
+    interest,
+    message::{Close, Command, Committed},
+};
+use crate::overload::Level;
+
+/// State of the upward lanes.
+#[derive(Debug, Default)]
+pub(super) struct Upstream {
+    results: HashMap<String, pb::ApplyResult>,
+    result_bytes: usize,
+    result_seq: u64,
+    result_acked: u64,
+    committing_results: bool,
+    updates: HashMap<String, pb::StatusUpdate>,
+    status_seq: u64,
+    status_credit: (u32, u64),
+    status_window: Window,
+    committing_statuses: bool,
+    /// Not before this while there is too much to do.
+    status_at: u64,
+    inventory: VecDeque<(pb::WatchBatch, u64)>,
+    bulk_window: Window,
+    committing_inventory: bool,
+    held: Option<pb::PruneHeld>,
+    committing_held: bool,
+    pub(super) certificate_pending: bool,
+}
+
+impl Upstream {
+    /// The agent may send as much as Welcome says.
+    pub(super) fn start(&mut self) {
+        self.status_window = Window::new(limits::STATUS_MESSAGES, limits::STATUS_BYTES);
+        self.bulk_window = Window::new(limits::BULK_MESSAGES, limits::BULK_BYTES);
+    }
+
+    pub(super) fn result(&mut self, result: pb::ApplyResult) -> Result<(), Close> {
+        if result.seq != self.result_seq + 1 {
+            return Err(Close::Protocol("a result out of sequence"));
+        }
+        self.result_seq = result.seq;
+        if self.result_seq - self.result_acked > limits::RESULT_MESSAGES {
+            return Err(Close::Overrun);
+        }
+        let result = bounded(result);
+        self.result_bytes += result.encoded_len();
+        if self.result_bytes > limits::RESULT_BYTES {
+            return Err(Close::Overrun);
+        }
+        if let Some(key) = &result.key {
+            self.results.insert(key_text(key), result);
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&mut self, batch: pb::StatusBatch) -> Result<(), Close> {
+        let size = batch.encoded_len();
+        self.status_window.take(size);
+        if self.status_window.overrun(limits::JOINED_BYTES)
+            || batch.updates.len() > limits::STATUS_BATCH
+        {
+            return Err(Close::Overrun);
+        }
+        self.status_credit.0 += 1;
+        self.status_credit.1 += size as u64;
+        for update in batch.updates {
+            if update.seq <= self.status_seq {
+                return Err(Close::Protocol("a status out of sequence"));
+            }
+            self.status_seq = update.seq;
+            let Some(key) = &update.key else { continue };
+            self.updates.insert(key_text(key), update);
+        }
+        Ok(())
+    }
+
+    /// Takes what the agent sees of the hub's interest, and nothing else of its cluster.
+    pub(super) fn watch(&mut self, mut batch: pb::WatchBatch) -> Result<(), Close> {
+        let size = batch.encoded_len();
+        let Some(watched) = interest::inventory(batch.watch_id) else {
+            return Err(Close::Protocol("a watch that nobody asked for"));
+        };
+        batch
+            .events
+            .retain(|event| event.key.as_ref().is_some_and(|key| watched.selects(key)));
+        self.bulk_window.take(size);
+        if self.bulk_window.overrun(limits::JOINED_BYTES) {
+            return Err(Close::Overrun);
+        }
+        self.inventory.push_back((batch, size as u64));
+        Ok(())
+    }
+
+    /// Bytes of what waits to be committed.
+    pub(super) fn held_bytes(&self) -> usize {
+        let results = self.results.values().map(Message::encoded_len);
+        let updates = self.updates.values().map(Message::encoded_len);
+        let inventory = self.inventory.iter().map(|(_, bytes)| *bytes as usize);
+        results.chain(updates).chain(inventory).sum()
+    }
+
+    /// What a guard of the agent keeps: the latest report counts.
+    pub(super) fn prune_held(&mut self, held: pb::PruneHeld) {
+        self.held = Some(held);
+    }
+
+    /// When [`Upstream::commands`] may have something to do although nothing came.
+    pub(super) fn deadline(&self) -> u64 {
+        if self.committing_statuses || self.status_credit.0 == 0 {
+            u64::MAX
+        } else {
+            self.status_at
+        }
+    }
+
+    /// Commands that may run now: one of each sort at a time. With too much to do status is committed at a pace and inventory waits: credit
+    /// comes back later, and agents merge.
+    pub(super) fn commands(&mut self, now: u64, level: Level) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if !self.committing_results
+            && self.result_seq > self.result_acked
+            && !self.results.is_empty()
+        {
+            self.committing_results = true;
+            self.result_bytes = 0;
+            let results = std::mem::take(&mut self.results);
+            let mut results = results.into_values().collect::<Vec<_>>();
+            results.sort_by_key(|r| r.seq);
+            commands.push(Command::Results {
+                results,
+                upto: self.result_seq,
+            });
+        }
+        let pause = level.status_pause_ms();
+        let may = pause == 0 || now >= self.status_at;
+        if may && !self.committing_statuses && self.status_credit.0 > 0 {
+            self.committing_statuses = true;
+            self.status_at = now + pause;
+            let updates = std::mem::take(&mut self.updates);
+            let mut updates = updates.into_values().collect::<Vec<_>>();
+            updates.sort_by_key(|u| u.seq);
+            commands.push(Command::Statuses {
+                updates,
+                upto: self.status_seq,
+                credit: std::mem::take(&mut self.status_credit),
+            });
+        }
+        if !self.committing_inventory
+            && level == Level::Green
+            && let Some((batch, bytes)) = self.inventory.pop_front()
+        {
+            self.committing_inventory = true;
+            commands.push(Command::Inventory { batch, bytes });
+        }
+        if !self.committing_held
+            && let Some(held) = self.held.take()
+        {
+            self.committing_held = true;
+            commands.push(Command::PruneHeld(held));
+        }
+        commands
+    }
+
+    /// The acks and credits of what was committed.
+    pub(super) fn committed(&mut self, committed: Committed) -> Vec<hub_frame::Message> {
+        match committed {
+            Committed::Received => Vec::new(),
+            Committed::PruneHeld => {
+                self.committing_held = false;
+                Vec::new()
+            }
+            Committed::Results(upto) => {
+                self.committing_results = false;
+                self.result_acked = upto;
+                vec![hub_frame::Message::StatusAck(pb::StatusAck {
+                    upto_seq: 0,
+                    resend_digest: Vec::new(),
+                    upto_result_seq: upto,
+                })]
+            }
+            Committed::Statuses {
+                upto,
+                resend,
+                credit: (messages, bytes),
+            } => {
+                self.committing_statuses = false;
+                self.status_window.grant(messages, bytes);
+                vec![
+                    hub_frame::Message::StatusAck(pb::StatusAck {
+                        upto_seq: upto,
+                        resend_digest: resend,
+                        upto_result_seq: 0,
+                    }),
+                    credit(pb::Lane::Status, messages, bytes),
+                ]
+            }
+            Committed::Inventory(bytes) => {
+                self.committing_inventory = false;
+                self.bulk_window.grant(1, bytes);
+                vec![credit(pb::Lane::Bulk, 1, bytes)]
+            }
+        }
+    }
+}
+
+/// What is kept of a result: an agent cannot fill the hub with words.
+fn bounded(mut result: pb::ApplyResult) -> pb::ApplyResult {
+    result.conflicts.truncate(32);
+    for conflict in &mut result.conflicts {
+        cut(&mut conflict.field, 500);
+        cut(&mut conflict.manager, 200);
+    }
+    if let Some(error) = &mut result.error {
+        cut(&mut error.reason, 100);
+        cut(&mut error.message, 4_000);
+    }
+    cut(&mut result.live_uid, 200);
+    cut(&mut result.resource_version, 200);
+    result
+}
+
+/// Cuts a text to at most so many bytes, between characters.
+pub(crate) fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|i| text.is_char_boundary(*i));
+        text.truncate(end.unwrap_or(0));
+    }
+}
+
+fn credit(lane: pb::Lane, messages: u32, bytes: u64) -> hub_frame::Message {
+    hub_frame::Message::Credit(pb::Credit {
+        lane: lane.into(),
+        messages,
+        bytes,
+    })
+}

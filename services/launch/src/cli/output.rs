@@ -1,0 +1,104 @@
+//! How answers are shown: tables for people, JSON and YAML for programs.
+
+use std::{
+    io::{self, Write as _},
+    sync::LazyLock,
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// proto3 JSON.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(upm_proto::DESCRIPTOR_SET).expect("the built-in descriptors decode")
+});
+
+/// Prints a message of the given full name, or the rows that `table` makes.
+pub(crate) fn print<M: Message>(
+    format: Format,
+    full_name: &str,
+    message: &M,
+    table: impl FnOnce(&M) -> Table,
+) -> anyhow::Result<()> {
+    match format {
+        Format::Table => line(&table(message).to_string()),
+        Format::Json => line(&serde_json::to_string_pretty(&json(full_name, message)?)?),
+        Format::Yaml => line(serde_yaml::to_string(&json(full_name, message)?)?.trim_end()),
+    }
+}
+
+/// proto3 JSON of a message.
+pub(crate) fn json<M: Message>(full_name: &str, message: &M) -> anyhow::Result<serde_json::Value> {
+    let descriptor = POOL
+        .get_message_by_name(full_name)
+        .with_context(|| format!("{full_name} is not in the descriptors"))?;
+    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
+    Ok(dynamic.serialize_with_options(
+        serde_json::value::Serializer,
+        &SerializeOptions::new().skip_default_fields(true),
+    )?)
+}
+
+/// A table in the style of `kubectl`.
+pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header);
+    table
+}
+
+/// Writes a line to standard output; a closed pipe is no error.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes bytes as they are to standard output; a closed pipe is no error.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The last part of a resource name.
+pub(crate) fn id(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// How long ago a time was, as `kubectl` writes it.
+pub(crate) fn age(time: Option<&prost_types::Timestamp>) -> String {
+    let Some(time) = time else {
+        return "-".to_owned();
+    };
+    let seconds = (now_seconds() - time.seconds).max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn now_seconds() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs() as i64)
+}

@@ -1,0 +1,132 @@
+//! `upm dev`: the whole platform in one process.
+
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use upm_mesh::{Authority, Drain, Identity, SpiffeId, TelemetryConfig, telemetry};
+
+use crate::{
+    config::MODULES,
+    platform::{Agents, AuthSecrets, Place, Platform},
+};
+
+/// The hub's certificate is made anew at each start; a process of development does not run longer.
+const HUB_CERTIFICATE: Duration = Duration::from_hours(365 * 24);
+
+/// Runs the whole platform in one process on SQLite files; the modules call each other without sockets.
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Folder of the data.
+    #[arg(long)]
+    data: PathBuf,
+    /// Address for REST, gRPC and gRPC-Web.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address that agents dial.
+    #[arg(long, default_value = "127.0.0.1:7443")]
+    agent_listen: SocketAddr,
+    /// Under which addresses agents find it, `host:port`; `--agent-listen` when left out.
+    #[arg(long)]
+    agent_address: Vec<String>,
+    /// OTLP receiver (gRPC), for example `http://127.0.0.1:4317`.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+    /// Address of `/metrics`, `/healthz`, `/readyz`.
+    #[arg(long)]
+    metrics_listen: Option<SocketAddr>,
+}
+
+impl Dev {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let telemetry = telemetry::init(
+            "upm",
+            &TelemetryConfig {
+                otlp_endpoint: self.otlp_endpoint.clone(),
+                filter: std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
+                ..TelemetryConfig::default()
+            },
+        )?;
+        let (mut platform, bound) = self.platform(Drain::on_signals()?).await?;
+        if let Some(address) = self.metrics_listen {
+            platform.metrics(&telemetry, address).await?;
+        }
+        tracing::info!(address = %bound, data = %self.data.display(), "UPM is up");
+        platform.run().await
+    }
+
+    /// All modules and the gateway, which listens already.
+    async fn platform(&self, drain: Drain) -> anyhow::Result<(Platform, SocketAddr)> {
+        // The signing keys of the tokens are in it.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.data)
+            .with_context(|| format!("make {}", self.data.display()))?;
+        let mut platform = Platform::new(drain).alone();
+        for name in MODULES {
+            let place = Place {
+                store: format!("sqlite:{}", self.data.join(format!("{name}.db")).display()),
+                cache: None,
+            };
+            let agents = if name == "hub" {
+                Some(self.agents()?)
+            } else {
+                None
+            };
+            let secrets = (name == "auth").then(|| AuthSecrets {
+                setup_token: Some(self.data.join("setup-token")),
+                key_file: Some(self.data.join("auth-key")),
+            });
+            platform.add(name, &place, agents, secrets).await?;
+        }
+        let bound = platform
+            .gateway(self.listen, upm_gateway::Config::default())
+            .await?;
+        Ok((platform, bound))
+    }
+
+    fn agents(&self) -> anyhow::Result<Agents> {
+        let authority = Authority::open_or_create(&self.data.join("ca"))?;
+        let issued = authority.issue(&SpiffeId::module("hub")?, &[], HUB_CERTIFICATE)?;
+        let identity = Identity::issued(issued, &authority.certificates())?;
+        Ok(Agents {
+            identity,
+            authority,
+            advertise: String::new(),
+            listen: self.agent_listen,
+            endpoints: if self.agent_address.is_empty() {
+                vec![self.agent_listen.to_string()]
+            } else {
+                self.agent_address.clone()
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_platform_without_work_ends_before_its_tasks_must_be_aborted() {
+        let folder = tempfile::tempdir().unwrap();
+        let anywhere: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let dev = Dev {
+            data: folder.path().join("data"),
+            listen: anywhere,
+            agent_listen: anywhere,
+            agent_address: Vec::new(),
+            otlp_endpoint: None,
+            metrics_listen: None,
+        };
+        let drain = Drain::new();
+        let (platform, _) = dev.platform(drain.clone()).await.unwrap();
+        let running = tokio::spawn(platform.run());
+        drain.begin();
+        let ended = tokio::time::timeout(Duration::from_secs(20), running).await;
+        ended.expect("its tasks end").unwrap().unwrap();
+    }
+}

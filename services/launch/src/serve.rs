@@ -1,0 +1,165 @@
+//! `upm serve`: some modules as a process of their own.
+
+mod standalone;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use upm_mesh::{Authority, Drain, Identity, TelemetryConfig, telemetry};
+
+use crate::{
+    config::{Config, GATEWAY, MODULES},
+    platform::{Agents, AuthSecrets, Place, Platform},
+};
+
+/// Runs modules as one process; the others are reached with mutual TLS. `gateway` with `--upstream` runs in front of other gRPC servers.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Modules, for example `redis`, or `gateway`, or `all`.
+    #[arg(required = true)]
+    modules: Vec<String>,
+    /// Configuration file (TOML).
+    #[arg(long, env = "UPM_SERVE_CONFIG", required_unless_present = "upstreams")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    standalone: standalone::Standalone,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let (modules, gateway) = self.chosen()?;
+        if self.standalone.is_wanted() {
+            if !modules.is_empty() || !gateway {
+                bail!("only the gateway stands alone: upm serve gateway --upstream …");
+            }
+            return self.standalone.run().await;
+        }
+        let file = self.config.as_ref().context("needs --config")?;
+        let config = Config::load(file)?;
+        let telemetry = telemetry::init(
+            &format!("upm-{}", self.modules.join("-")),
+            &TelemetryConfig {
+                otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
+                filter: std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
+                ..TelemetryConfig::default()
+            },
+        )?;
+        let mut platform = Platform::new(Drain::on_signals()?);
+        for &name in &modules {
+            let module = config
+                .modules
+                .get(name)
+                .with_context(|| format!("the configuration has no [modules.{name}]"))?;
+            let place = Place {
+                store: module
+                    .store
+                    .clone()
+                    .with_context(|| format!("[modules.{name}] has no store"))?,
+                cache: module.cache.clone(),
+            };
+            let agents = if name == "hub" {
+                let identity = platform.identity(&config.identities.join("hub"))?;
+                Some(agents(&config, identity)?)
+            } else {
+                None
+            };
+            let secrets = (name == "auth").then(|| AuthSecrets {
+                setup_token: config.auth.setup_token.clone(),
+                key_file: config.auth.key_file.clone(),
+            });
+            platform.add(name, &place, agents, secrets).await?;
+        }
+        if gateway {
+            let listen = config.gateway.listen.context("[gateway] has no listen")?;
+            platform.gateway(listen, config.gateway.settings()?).await?;
+        }
+        for (name, module) in &config.modules {
+            if !modules.contains(&name.as_str()) {
+                platform.connect_to(name, &module.endpoints, &config.identities)?;
+            }
+        }
+        for &name in &modules {
+            if let Some(address) = config.modules[name].listen {
+                platform.expose(name, address, &config.identities).await?;
+            }
+        }
+        if let Some(address) = config.telemetry.metrics_listen {
+            platform.metrics(&telemetry, address).await?;
+        }
+        tracing::info!(modules = ?self.modules, "UPM is up");
+        platform.run().await
+    }
+
+    /// Modules in their starting order, and whether the gateway is served.
+    fn chosen(&self) -> anyhow::Result<(Vec<&'static str>, bool)> {
+        let all = self.modules.iter().any(|name| name == "all");
+        if let Some(unknown) = self
+            .modules
+            .iter()
+            .find(|name| !MODULES.contains(&name.as_str()) && *name != GATEWAY && *name != "all")
+        {
+            bail!(
+                "there is no module {unknown}; there are: {} {GATEWAY} all",
+                MODULES.join(" ")
+            );
+        }
+        let chosen = |name: &str| all || self.modules.iter().any(|given| given == name);
+        let modules = MODULES.into_iter().filter(|name| chosen(name)).collect();
+        Ok((modules, chosen(GATEWAY)))
+    }
+}
+
+/// Where other replicas of the hub reach this one; empty when nothing says it.
+fn advertised(config: &Config, pod: Option<String>) -> String {
+    let listen = config.modules.get("hub").and_then(|hub| hub.listen);
+    let by_pod = || {
+        let address = pod?.parse().ok()?;
+        Some(SocketAddr::new(address, listen?.port()).to_string())
+    };
+    config
+        .hub
+        .advertise
+        .clone()
+        .or_else(by_pod)
+        .unwrap_or_default()
+}
+
+fn agents(config: &Config, identity: Identity) -> anyhow::Result<Agents> {
+    let hub = &config.hub;
+    let directory = hub.authority.as_ref().context("[hub] has no authority")?;
+    Ok(Agents {
+        authority: Authority::open_or_create(directory)?,
+        identity,
+        listen: hub.agent_listen.context("[hub] has no agent-listen")?,
+        endpoints: hub.agent_endpoints.clone(),
+        advertise: advertised(config, std::env::var("POD_IP").ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_in_a_pod_is_reached_at_the_pods_address_unless_it_says_otherwise() {
+        let mut config: Config = toml::from_str(
+            "identities = \"/i\"\n[modules.hub]\nlisten = \"0.0.0.0:7000\"\nstore = \"sqlite:/hub.db\"",
+        )
+        .unwrap();
+        assert_eq!(
+            advertised(&config, Some("10.1.2.3".into())),
+            "10.1.2.3:7000"
+        );
+        assert_eq!(
+            advertised(&config, Some("fd00::7".into())),
+            "[fd00::7]:7000"
+        );
+        assert_eq!(advertised(&config, None), "");
+        config.hub.advertise = Some("hub-0.hub:7000".into());
+        assert_eq!(
+            advertised(&config, Some("10.1.2.3".into())),
+            "hub-0.hub:7000"
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Short certificates need somebody who renews them.
+
+use std::{path::Path, time::Duration};
+
+use super::{Authority, Error, Identity, SpiffeId};
+use crate::drain::Drain;
+
+/// After a failed renewal.
+const RETRY: Duration = Duration::from_secs(30);
+/// How often files are read again.
+const RELOAD: Duration = Duration::from_secs(30);
+
+impl Authority {
+    /// Replaces an identity with a new certificate whenever two thirds of `lifetime` are over, until the process drains. For processes
+    /// that hold the authority; the task's owner spawns it.
+    pub async fn renew(
+        &self,
+        identity: &Identity,
+        id: &SpiffeId,
+        dns_names: &[&str],
+        lifetime: Duration,
+        drain: &Drain,
+    ) {
+        let mut wait = lifetime * 2 / 3;
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let renewed = self.issue(id, dns_names, lifetime).and_then(|issued| {
+                identity.replace(issued.chain, issued.key, &self.certificates())
+            });
+            wait = match renewed {
+                Ok(()) => lifetime * 2 / 3,
+                Err(error) => {
+                    tracing::error!(%error, %id, "a certificate was not renewed");
+                    RETRY.min(lifetime / 10)
+                }
+            };
+        }
+    }
+}
+
+impl Identity {
+    /// Reads the files of [`Identity::from_directory`] again and again, until the process drains; others replace them. Files that do
+    /// not fit together (yet) are logged, and the old identity stays.
+    pub async fn follow(&self, directory: &Path, drain: &Drain) {
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = tokio::time::sleep(RELOAD) => {}
+            }
+            let (identity, path) = (self.clone(), directory.to_owned());
+            let read: Result<Result<(), Error>, _> =
+                tokio::task::spawn_blocking(move || identity.reload(&path)).await;
+            if let Ok(Err(error)) = read {
+                tracing::error!(%error, directory = %directory.display(), "the identity was not read again");
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The module behind the real mesh, on SQLite and on a real MariaDB.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Code, Request, Status};
+use upm_mesh::audit::LogSink;
+use upm_mesh::{Channel, Context, Drain, Peers, Server, SpiffeId, Stack, status};
+use upm_proto::operatorlog::v1::{
+    self as pb, operator_log_service_client::OperatorLogServiceClient,
+};
+use upm_store::testing::{self, People, TestStore};
+use upm_store::{Cache, ModuleContext};
+
+use crate::{MIGRATIONS, module};
+
+const AUDITOR: &str = "users/auditor";
+const NOBODY: &str = "users/nobody";
+
+type Client = OperatorLogServiceClient<Channel>;
+
+struct World {
+    test: TestStore,
+    people: People,
+    stack: Stack,
+    drain: Drain,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.drain.begin();
+    }
+}
+
+async fn worlds() -> Vec<World> {
+    let mut worlds = Vec::new();
+    for test in testing::stores("operatorlog", || MIGRATIONS).await {
+        worlds.push(World::new(test).await);
+    }
+    worlds
+}
+
+fn entry(number: i64) -> pb::Entry {
+    pb::Entry {
+        name: format!("operatorLog/entries/e{number:04}"),
+        event_time: Some(upm_store::time::timestamp(number * 1_000_000)),
+        principal: ["users/ada", "users/bob"][(number % 2) as usize].to_owned(),
+        module: "redis".to_owned(),
+        method: "/upm.redis.v1.RedisServices/CreateRedisService".to_owned(),
+        resource: format!("projects/p/redisServices/r{number}"),
+        code: if number == 3 { 9 } else { 0 },
+        ..pb::Entry::default()
+    }
+}
+
+impl World {
+    async fn new(test: TestStore) -> Self {
+        let drain = Drain::new();
+        let module = module(ModuleContext {
+            name: "operatorlog",
+            store: test.store.clone(),
+            cache: Cache::in_process(),
+            peers: Peers::new(),
+            drain: drain.clone(),
+        })
+        .await
+        .expect("the module starts");
+        let people = People::new().may(AUDITOR, &["operatorlog.*.*"], None).may(
+            NOBODY,
+            &["redis.*.*"],
+            None,
+        );
+        let stack = Server::builder("operatorlog", people.verifier(), Arc::new(LogSink))
+            .routes(module.routes)
+            .build();
+        Self {
+            test,
+            people,
+            stack,
+            drain,
+        }
+    }
+
+    fn client(&self) -> Client {
+        self.client_of("gateway")
+    }
+
+    fn client_of(&self, module: &str) -> Client {
+        Client::new(
+            self.stack
+                .in_memory(SpiffeId::module(module).expect("a module")),
+        )
+    }
+
+    fn auditor<T>(&self, message: T) -> Request<T> {
+        self.people.request(AUDITOR, message)
+    }
+
+    async fn append(&self, numbers: std::ops::RangeInclusive<i64>) -> Result<i64, Status> {
+        let request = Context::internal("a test").forward(pb::AppendEntriesRequest {
+            entries: numbers.map(entry).collect(),
+        });
+        let answer = self.client_of("redis").append_entries(request).await?;
+        Ok(answer.into_inner().head_sequence)
+    }
+
+    async fn verify(&self, first: i64, last: i64) -> Result<pb::VerifyEntriesResponse, Status> {
+        let request = pb::VerifyEntriesRequest {
+            first_sequence: first,
+            last_sequence: last,
+        };
+        let answer = self.client().verify_entries(self.auditor(request)).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Someone with access to the database changes it behind the module's back.
+    async fn tamper(&self, sql: &'static str) {
+        self.test
+            .store
+            .transact("tamper", move |conn| {
+                use diesel::prelude::*;
+                diesel::sql_query(sql).execute(conn)?;
+                Ok::<_, crate::Error>(())
+            })
+            .await
+            .expect("changed");
+    }
+}
+
+fn reason(status: &Status) -> String {
+    status::reason(status).unwrap_or_else(|| format!("no reason: {status:?}"))
+}
+
+#[tokio::test]
+async fn entries_are_appended_once_and_listed_newest_first_by_page_and_filter() {
+    for world in worlds().await {
+        assert_eq!(world.append(1..=4).await.unwrap(), 4);
+        // told twice: an outbox delivers at least once
+        assert_eq!(world.append(3..=6).await.unwrap(), 6);
+        let list = async |filter: &str, page_size: i32| {
+            let mut numbers = Vec::new();
+            let mut request = pb::ListEntriesRequest {
+                page_size,
+                filter: filter.to_owned(),
+                ..pb::ListEntriesRequest::default()
+            };
+            loop {
+                let request_now = world.auditor(request.clone());
+                let page = world.client().list_entries(request_now).await?.into_inner();
+                numbers.extend(page.entries.iter().map(|entry| entry.sequence.to_string()));
+                if page.next_page_token.is_empty() {
+                    return Ok::<_, Status>(numbers.join(" "));
+                }
+                request.page_token = page.next_page_token;
+            }
+        };
+        let database = world.test.database;
+        assert_eq!(list("", 4).await.unwrap(), "6 5 4 3 2 1", "{database}");
+        assert_eq!(list("principal=\"users/bob\"", 1).await.unwrap(), "5 3 1");
+        assert_eq!(list("code=9", 0).await.unwrap(), "3", "{database}");
+        assert_eq!(
+            list("principal=\"users/bob\" AND code=0", 0).await.unwrap(),
+            "5 1"
+        );
+        let refused = list("diff=x", 0).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let one = pb::GetEntryRequest {
+            name: "operatorLog/entries/e0003".to_owned(),
+        };
+        let one = world.client().get_entry(world.auditor(one)).await.unwrap();
+        assert_eq!(one.into_inner().sequence, 3);
+        let none = pb::GetEntryRequest {
+            name: "operatorLog/entries/e9999".to_owned(),
+        };
+        let none = world.client().get_entry(world.auditor(none)).await;
+        assert_eq!(none.unwrap_err().code(), Code::NotFound, "{database}");
+    }
+}
+
+#[tokio::test]
+async fn only_modules_append_and_only_who_may_reads() {
+    for world in worlds().await {
+        let append = pb::AppendEntriesRequest {
+            entries: vec![entry(1)],
+        };
+        let mut forwarded = world.auditor(append);
+        let address = "203.0.113.9".parse().expect("ASCII");
+        forwarded.metadata_mut().insert("x-forwarded-for", address);
+        let refused = world.client().append_entries(forwarded).await;
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+        let list = world
+            .people
+            .request(NOBODY, pb::ListEntriesRequest::default());
+        let refused = world.client().list_entries(list).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert_eq!(
+            world.verify(0, 0).await.unwrap().checked,
+            0,
+            "{}",
+            world.test.database
+        );
+    }
+}
+
+#[tokio::test]
+async fn appends_of_many_modules_at_once_make_one_chain() {
+    for world in worlds().await {
+        let all: Vec<_> = (0..8)
+            .map(|n| world.append(n * 10 + 1..=n * 10 + 10))
+            .collect();
+        for answer in futures::future::join_all(all).await {
+            answer.unwrap_or_else(|status| panic!("{}: {status:?}", world.test.database));
+        }
+        let verified = world.verify(0, 0).await.unwrap();
+        assert_eq!(
+            (verified.intact, verified.checked),
+            (true, 80),
+            "{}: {verified:?}",
+            world.test.database
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_changed_entry_and_a_missing_entry_break_the_chain_where_they_are() {
+    for world in worlds().await {
+        world.append(1..=20).await.unwrap();
+        let database = world.test.database;
+        let part = world.verify(5, 10).await.unwrap();
+        assert_eq!((part.intact, part.checked), (true, 6), "{database}");
+        let nothing_before = world.verify(100, 0).await.unwrap_err();
+        assert_eq!(
+            status::details(&nothing_before).fields[0].field,
+            "first_sequence"
+        );
+        world
+            .tamper("UPDATE entries SET principal = 'users/eve' WHERE sequence = 7")
+            .await;
+        let changed = world.verify(0, 0).await.unwrap();
+        assert_eq!(
+            (changed.intact, changed.broken_sequence, changed.checked),
+            (false, 7, 6),
+            "{database}"
+        );
+        world.tamper("DELETE FROM entries WHERE sequence = 5").await;
+        let missing = world.verify(0, 0).await.unwrap();
+        assert_eq!(
+            (missing.intact, missing.broken_sequence),
+            (false, 6),
+            "{database}: {missing:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_tail_tells_what_is_appended_after_it_and_ends_with_the_module() {
+    for world in worlds().await {
+        world.append(1..=3).await.unwrap();
+        let database = world.test.database;
+        let tail = async |after_sequence: i64, filter: &str| {
+            let request = pb::TailEntriesRequest {
+                after_sequence,
+                filter: filter.to_owned(),
+            };
+            let mut client = world.client();
+            client
+                .tail_entries(world.auditor(request))
+                .await
+                .unwrap()
+                .into_inner()
+        };
+        let mut new = tail(0, "").await;
+        let mut bobs = tail(1, "principal=\"users/bob\"").await;
+        world.append(4..=5).await.unwrap();
+        let mut seen = Vec::new();
+        for stream in [&mut new, &mut bobs] {
+            for _ in 0..2 {
+                let next = tokio::time::timeout(Duration::from_secs(20), stream.message());
+                let entry = next.await.expect("in time").unwrap().expect("an entry");
+                seen.push(entry.sequence);
+            }
+        }
+        assert_eq!(seen, [4, 5, 3, 5], "{database}");
+        world.drain.begin();
+        let ended = tokio::time::timeout(Duration::from_secs(20), new.message());
+        let ended = ended.await.expect("in time").unwrap_err();
+        assert_eq!(ended.code(), Code::Unavailable, "{}", reason(&ended));
+    }
+}

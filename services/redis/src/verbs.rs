@@ -1,0 +1,521 @@
+//! What can be done with a service that exists.
+
+use engine::{
+    DeletionPolicy, Engine as _, Error, Life, Observed, Predicate, Service, Services,
+    accept::{Acceptance, Change, Request},
+    all_hold,
+    names::ServiceName,
+    shape::{Input, SwitchoverWish},
+};
+use mesh::Context;
+use serde_json::json;
+use upm_proto::{operation::v1::Operation, redis::v1 as pb};
+
+use crate::{labels, pb as convert, plan, redis::Redis, spec, status};
+
+const DELETE: &str = "/upm.redis.v1.RedisServices/DeleteRedisService";
+const RESTART: &str = "/upm.redis.v1.RedisServices/RestartRedisService";
+const SWITCHOVER: &str = "/upm.redis.v1.RedisServices/SwitchoverRedisService";
+const SCALE: &str = "/upm.redis.v1.RedisServices/HorizontalScaleRedisService";
+/// What an update can change.
+const CHANGEABLE: [&str; 3] = ["labels", "description", "deletion_policy"];
+
+/// A name in a request's field `name`.
+pub(crate) fn name(text: &str) -> Result<ServiceName, Error> {
+    ServiceName::parse(text, Redis::COLLECTION, "name")
+}
+
+pub(crate) async fn delete(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::DeleteRedisServiceRequest,
+) -> Result<Operation, Error> {
+    let once = Request {
+        method: DELETE,
+        request_id: request.request_id.clone(),
+        content: json!({"name": request.name, "policy": request.policy, "etag": request.etag}),
+    };
+    if let Some(known) = replayed(services, ctx, &once, request.validate_only).await? {
+        return Ok(known);
+    }
+    let name = name(&request.name)?;
+    let asked = convert::policy(request.policy, "policy")?;
+    if asked == Some(DeletionPolicy::DoNotDelete) {
+        return Err(Error::invalid(
+            "policy",
+            "KEEP_DATA or DELETE_DATA; DO_NOT_DELETE is a setting of the service",
+        ));
+    }
+    let service = match services.find(&name).await {
+        Err(Error::ServiceNotFound(_)) if request.allow_missing => {
+            return Ok(convert::nothing_to_delete(&name.to_string()));
+        }
+        found => found?,
+    };
+    store::etag::check(&request.etag, &service.etag())?;
+    services.refuse_conflict(&service, "delete").await?;
+    let policy = match service.deletion_policy {
+        DeletionPolicy::DoNotDelete => DeletionPolicy::DoNotDelete,
+        own => asked.unwrap_or(own),
+    };
+    let volumes = policy.volumes().ok_or_else(|| {
+        Error::refused(
+            name.to_string(),
+            "DELETION_FORBIDDEN",
+            "its deletion_policy is DO_NOT_DELETE; change it first",
+        )
+    })?;
+    let plan = plan::delete(&name, service.shape.units, volumes);
+    let input = Input {
+        members: service.shape.units,
+        previous_members: service.shape.units,
+        volumes,
+        ..Input::default()
+    };
+    let diff = json!({"deleted": {"before": service.spec}, "volumes": volumes});
+    begin(
+        services,
+        ctx,
+        once,
+        request.validate_only,
+        service,
+        Some(Life::Deleting),
+        plan,
+        input,
+        diff,
+    )
+    .await
+}
+
+pub(crate) async fn restart(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::RestartRedisServiceRequest,
+) -> Result<Operation, Error> {
+    let once = Request {
+        method: RESTART,
+        request_id: request.request_id.clone(),
+        content: json!({"name": request.name}),
+    };
+    if let Some(known) = replayed(services, ctx, &once, request.validate_only).await? {
+        return Ok(known);
+    }
+    let service = active(services, &request.name, "restart").await?;
+    let mark = convert::restart_mark();
+    let plan = plan::restart(service.shape.units);
+    let input = Input {
+        members: service.shape.members,
+        previous_members: service.shape.members,
+        restarted_at: Some(mark.clone()),
+        ..Input::default()
+    };
+    let diff = json!({"restarted_at": {"before": service.shape.restarted_at, "after": mark}});
+    begin(
+        services,
+        ctx,
+        once,
+        request.validate_only,
+        service,
+        None,
+        plan,
+        input,
+        diff,
+    )
+    .await
+}
+
+pub(crate) async fn switchover(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::SwitchoverRedisServiceRequest,
+) -> Result<Operation, Error> {
+    let once = Request {
+        method: SWITCHOVER,
+        request_id: request.request_id.clone(),
+        content: json!({"name": request.name, "target": request.target, "expected_epoch": request.expected_epoch}),
+    };
+    if let Some(known) = replayed(services, ctx, &once, request.validate_only).await? {
+        return Ok(known);
+    }
+    let service = active(services, &request.name, "switchover").await?;
+    let observed = observed(services, ctx, &service).await?;
+    let (from, wish) = wish(&service, &observed, &request)?;
+    let plan = plan::switchover(&from, &wish.target);
+    let diff =
+        json!({"primary": {"before": from, "after": wish.target}, "epoch": wish.expected_epoch});
+    let input = Input {
+        members: service.shape.members,
+        previous_members: service.shape.members,
+        switchover: Some(wish),
+        ..Input::default()
+    };
+    begin(
+        services,
+        ctx,
+        once,
+        request.validate_only,
+        service,
+        None,
+        plan,
+        input,
+        diff,
+    )
+    .await
+}
+
+pub(crate) async fn scale(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::HorizontalScaleRedisServiceRequest,
+) -> Result<Operation, Error> {
+    let once = Request {
+        method: SCALE,
+        request_id: request.request_id.clone(),
+        content: json!({"name": request.name, "members": request.members}),
+    };
+    if let Some(known) = replayed(services, ctx, &once, request.validate_only).await? {
+        return Ok(known);
+    }
+    let mut wrong = Vec::new();
+    let to = spec::members(request.members, "members", &mut wrong);
+    if !wrong.is_empty() {
+        return Err(Error::Invalid(wrong));
+    }
+    let service = active(services, &request.name, "scale").await?;
+    let from = Redis::members(&engine::spec_of::<Redis>(&service)?);
+    if from == to {
+        return Err(Error::invalid(
+            "members",
+            format!("the service has {to} members already"),
+        ));
+    }
+    if from < to {
+        let own = services.on_behalf(ctx);
+        let target = service.name.to_string();
+        services
+            .catalogue()
+            .reserve(&own, &target, &service.cluster, to, true)
+            .await?;
+    }
+    let plan = plan::scale(from, to);
+    let input = Input {
+        members: to,
+        previous_members: from,
+        ..Input::default()
+    };
+    let diff = json!({"spec.members": {"before": from, "after": to}});
+    begin(
+        services,
+        ctx,
+        once,
+        request.validate_only,
+        service,
+        None,
+        plan,
+        input,
+        diff,
+    )
+    .await
+}
+
+pub(crate) async fn update(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::UpdateRedisServiceRequest,
+) -> Result<pb::RedisService, Error> {
+    let given = request
+        .redis_service
+        .ok_or_else(|| Error::invalid("redis_service", "is required"))?;
+    let name = ServiceName::parse(&given.name, Redis::COLLECTION, "redis_service.name")?;
+    let current = services.find(&name).await?;
+    refuse_spec_change(request.update_mask.as_ref(), given.spec.as_ref(), &current)?;
+    let fields = store::mask::fields(
+        request.update_mask.as_ref(),
+        &CHANGEABLE,
+        |field| match field {
+            "labels" => !given.labels.is_empty(),
+            "description" => !given.description.is_empty(),
+            _ => given.deletion_policy != 0,
+        },
+    )?;
+    let mut wrong = Vec::new();
+    if fields.contains("labels") {
+        wrong.extend(labels::check(&given.labels, "redis_service.labels"));
+    }
+    if fields.contains("description") {
+        wrong.extend(labels::check_description(
+            &given.description,
+            "redis_service.description",
+        ));
+    }
+    if !wrong.is_empty() {
+        return Err(Error::Invalid(wrong));
+    }
+    let policy = convert::policy(given.deletion_policy, "redis_service.deletion_policy")?
+        .unwrap_or_default();
+    let change = move |service: &mut Service| {
+        if fields.contains("labels") {
+            service.labels = given.labels.clone().into_iter().collect();
+        }
+        if fields.contains("description") {
+            service.description.clone_from(&given.description);
+        }
+        if fields.contains("deletion_policy") {
+            service.deletion_policy = policy;
+        }
+        Ok(())
+    };
+    let service = services
+        .update(ctx, &name, &given.etag, request.validate_only, change)
+        .await?;
+    let observed = services.observe(ctx, &service).await;
+    convert::service(&service, observed.as_ref())
+}
+
+/// Fields of the spec have methods of their own.
+fn refuse_spec_change(
+    mask: Option<&prost_types::FieldMask>,
+    given: Option<&pb::RedisSpec>,
+    current: &Service,
+) -> Result<(), Error> {
+    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    let has: pb::RedisSpec = (&engine::spec_of::<Redis>(current)?).into();
+    let other = given.is_some_and(|given| *given != has);
+    let named = paths
+        .iter()
+        .find(|path| *path == "spec" || path.starts_with("spec."));
+    let meant = named
+        .map(String::as_str)
+        .or((other && (paths.is_empty() || paths == ["*"])).then_some("spec"));
+    let Some(path) = meant else {
+        return Ok(());
+    };
+    let members = given.is_some_and(|given| given.members != has.members);
+    let why = if path == "spec.members" || (path == "spec" && members) {
+        "the number of members is changed by HorizontalScaleRedisService"
+    } else {
+        "the spec needs work in the cluster, which an update does not do; only the number of members can be changed now, by HorizontalScaleRedisService"
+    };
+    Err(Error::invalid(format!("redis_service.{path}"), why))
+}
+
+/// The switchover that is asked for, as it can be done now, and who is the primary.
+fn wish(
+    service: &Service,
+    observed: &Observed,
+    request: &pb::SwitchoverRedisServiceRequest,
+) -> Result<(String, SwitchoverWish), Error> {
+    let name = service.name.to_string();
+    let refused = |reason, message: String, predicates: Vec<Predicate>| Error::Refused {
+        name: name.clone(),
+        reason,
+        message,
+        predicates,
+    };
+    let primary = status::primary(service, observed).ok_or_else(|| {
+        refused(
+            "NO_PRIMARY",
+            "no member is the primary now".to_owned(),
+            status::writable(service, observed),
+        )
+    })?;
+    if request.expected_epoch != 0 && request.expected_epoch != primary.epoch {
+        let message = format!(
+            "the service is at epoch {}, not {}",
+            primary.epoch, request.expected_epoch
+        );
+        return Err(refused(
+            "STALE_EPOCH",
+            message.clone(),
+            vec![Predicate::unmet("EPOCH_CURRENT", message)],
+        ));
+    }
+    let target = if request.target.is_empty() {
+        status::best_replica(service, observed, service.shape.members).ok_or_else(|| {
+            let message = "no replica follows the primary".to_owned();
+            refused(
+                "NO_CANDIDATE",
+                message,
+                status::replication_ready(service, observed),
+            )
+        })?
+    } else {
+        request.target.clone()
+    };
+    let member = crds::names::ordinal(&service.name.service, &target)
+        .and_then(|ordinal| u32::try_from(ordinal).ok())
+        .is_some_and(|ordinal| ordinal < service.shape.members);
+    if !member {
+        return Err(Error::invalid(
+            "target",
+            format!("{target:?} is not a member of {name}"),
+        ));
+    }
+    if target == primary.unit {
+        return Err(refused(
+            "ALREADY_PRIMARY",
+            format!("{target} is the primary already"),
+            Vec::new(),
+        ));
+    }
+    let predicates = status::target_ready(service, observed, &target);
+    if !all_hold(&predicates) {
+        return Err(refused(
+            "TARGET_NOT_READY",
+            engine::unmet_in_words(&predicates),
+            predicates,
+        ));
+    }
+    let wish = SwitchoverWish {
+        request_id: String::new(),
+        target,
+        expected_epoch: primary.epoch,
+    };
+    Ok((primary.unit, wish))
+}
+
+/// A service that was created and on which nothing works.
+async fn active(
+    services: &Services<Redis>,
+    text: &str,
+    verb: &'static str,
+) -> Result<Service, Error> {
+    let service = services.find(&name(text)?).await?;
+    services.refuse_conflict(&service, verb).await?;
+    let message = match service.life {
+        Life::Active => return Ok(service),
+        Life::Creating => "it is being created",
+        Life::Failed => "its creation failed; delete it",
+        Life::Deleting | Life::Retained => "it is being deleted",
+    };
+    Err(Error::refused(
+        service.name.to_string(),
+        "SERVICE_NOT_READY",
+        message,
+    ))
+}
+
+async fn observed(
+    services: &Services<Redis>,
+    ctx: &Context,
+    service: &Service,
+) -> Result<Observed, Error> {
+    let unknown =
+        || mesh::Status::unavailable("the hub does not answer; what the service does is not known");
+    let observed = services.observe(ctx, service).await.ok_or_else(unknown)?;
+    if observed.agent_connected() != Some(true) {
+        return Err(Error::Refused {
+            name: service.name.to_string(),
+            reason: "AGENT_NOT_CONNECTED",
+            message: format!(
+                "the agent of clusters/{} is away; who is the primary is not known",
+                service.cluster
+            ),
+            predicates: vec![observed.agent_predicate(&service.cluster)],
+        });
+    }
+    Ok(observed)
+}
+
+async fn replayed(
+    services: &Services<Redis>,
+    ctx: &Context,
+    once: &Request,
+    validate_only: bool,
+) -> Result<Option<Operation>, Error> {
+    if validate_only {
+        return Ok(None);
+    }
+    services.replay(ctx, once).await
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn begin(
+    services: &Services<Redis>,
+    ctx: &Context,
+    once: Request,
+    validate_only: bool,
+    seen: Service,
+    life: Option<Life>,
+    plan: engine::Plan,
+    input: Input,
+    diff: serde_json::Value,
+) -> Result<Operation, Error> {
+    let name = seen.name.clone();
+    if validate_only {
+        return Ok(services.preview(&name, &plan));
+    }
+    let acceptance = Acceptance {
+        name,
+        plan,
+        input,
+        change: Change::Begin { seen, life },
+        diff,
+    };
+    services.accept(ctx, once, acceptance).await
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::Classify;
+
+    use super::*;
+    use crate::status::tests::{UP, observed as seen, replication, service, units};
+
+    fn ask(target: &str, expected_epoch: i64) -> pb::SwitchoverRedisServiceRequest {
+        pb::SwitchoverRedisServiceRequest {
+            target: target.into(),
+            expected_epoch,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn refuses_a_switchover_with_a_stale_epoch_or_a_target_that_cannot_be_it() {
+        let service = service(3);
+        let links = [UP, UP, (false, -1)];
+        let observed = seen(
+            &service,
+            units(&[true; 3]),
+            replication(0, &links, true),
+            true,
+        );
+        for (request, reason) in [
+            (ask("demo-1", 3), "STALE_EPOCH"),
+            (ask("demo-0", 0), "ALREADY_PRIMARY"),
+            (ask("demo-2", 4), "TARGET_NOT_READY"),
+            (ask("demo-3", 0), "INVALID_FIELD"),
+            (ask("other-1", 0), "INVALID_FIELD"),
+        ] {
+            let error = wish(&service, &observed, &request).unwrap_err();
+            assert_eq!(error.reason(), reason, "{request:?}");
+            let details = error.details();
+            assert!(
+                reason != "TARGET_NOT_READY" || details.preconditions[0].kind == "TARGET_LINKED"
+            );
+        }
+        let (from, wish) = wish(&service, &observed, &ask("", 4)).unwrap();
+        assert_eq!(
+            (from.as_str(), wish.target.as_str(), wish.expected_epoch),
+            ("demo-0", "demo-1", 4)
+        );
+    }
+
+    #[test]
+    fn refuses_a_switchover_without_a_primary_or_a_candidate() {
+        let service = service(2);
+        let mut none = replication(0, &[UP; 2], false);
+        none["primary"] = serde_json::Value::Null;
+        let observed = seen(&service, units(&[true; 2]), none, true);
+        assert_eq!(
+            wish(&service, &observed, &ask("", 0)).unwrap_err().reason(),
+            "NO_PRIMARY"
+        );
+        let alone = replication(0, &[UP, (false, -1)], true);
+        let observed = seen(&service, units(&[true; 2]), alone, true);
+        assert_eq!(
+            wish(&service, &observed, &ask("", 0)).unwrap_err().reason(),
+            "NO_CANDIDATE"
+        );
+    }
+}

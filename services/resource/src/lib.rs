@@ -1,0 +1,62 @@
+//! Module `resource`: projects, clusters with what their agents report, and the software catalogue.
+//!
+//! It owns the facts that services are made of and no service itself; whether a cluster is alive it asks the hub, each time.
+
+mod cluster;
+mod error;
+mod fields;
+mod inventory;
+mod labels;
+mod project;
+mod schema;
+mod software;
+
+use upm_mesh as mesh;
+use upm_proto::resource::v1::{
+    cluster_service_server::ClusterServiceServer, node_service_server::NodeServiceServer,
+    project_service_server::ProjectServiceServer, software_service_server::SoftwareServiceServer,
+    storage_class_service_server::StorageClassServiceServer,
+};
+use upm_store as store;
+
+pub use crate::{error::Error, software::seed::built_in};
+
+/// The tables of this module.
+pub const MIGRATIONS: store::Migrations = store::Migrations {
+    sqlite: diesel_migrations::embed_migrations!("migrations/sqlite"),
+    mysql: diesel_migrations::embed_migrations!("migrations/mysql"),
+};
+
+/// Builds the module: seeds the software catalogue and follows the inventory of each cluster.
+///
+/// # Errors
+/// When the store cannot be read or a built-in package is malformed.
+pub async fn module(ctx: store::ModuleContext) -> Result<mesh::Module, Error> {
+    software::seed::run(&ctx.store).await?;
+    let inventory = inventory::Handler::new(ctx.store.clone());
+    let routes = tonic::service::Routes::new(ProjectServiceServer::new(project::Handler::new(
+        ctx.store.clone(),
+    )))
+    .add_service(ClusterServiceServer::new(cluster::Handler::new(
+        ctx.store.clone(),
+        ctx.peers.channel("hub"),
+    )))
+    .add_service(NodeServiceServer::new(inventory.clone()))
+    .add_service(StorageClassServiceServer::new(inventory))
+    .add_service(SoftwareServiceServer::new(software::Handler::new(
+        ctx.store.clone(),
+    )));
+    let mut tasks = mesh::Tasks::new();
+    tasks.spawn(
+        "follow the inventory",
+        inventory::follow(ctx.store, ctx.peers.channel("hub"), ctx.drain),
+    );
+    Ok(mesh::Module {
+        name: ctx.name,
+        routes,
+        tasks,
+    })
+}
+
+#[cfg(test)]
+mod tests;

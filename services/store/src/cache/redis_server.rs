@@ -1,0 +1,115 @@
+//! The cache in Redis, through a pool.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bb8_redis::RedisConnectionManager;
+use bb8_redis::bb8::{Pool, PooledConnection};
+use redis::{AsyncCommands, RedisError, Script};
+use tokio::time::timeout;
+
+use crate::Error;
+
+const POOL_SIZE: u32 = 8;
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+
+static INCR: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local n = redis.call('INCR', KEYS[1]) \
+         if n == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end \
+         return n",
+    )
+});
+static COMPARE_AND_SET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local old = redis.call('GET', KEYS[1]) \
+         if ARGV[1] == '0' then if old then return 0 end \
+         elseif old ~= ARGV[2] then return 0 end \
+         redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) \
+         return 1",
+    )
+});
+
+#[derive(Debug, Clone)]
+pub(super) struct RedisServer {
+    pool: Pool<RedisConnectionManager>,
+}
+
+impl RedisServer {
+    pub(super) async fn open(url: &str) -> Result<Self, Error> {
+        // The library's message could repeat the address, which holds the password.
+        let manager = RedisConnectionManager::new(url)
+            .map_err(|_| Error::Address("not redis://<host>:<port>/<db>".to_owned()))?;
+        let pool = Pool::builder()
+            .max_size(POOL_SIZE)
+            .connection_timeout(CONNECT_LIMIT)
+            .build(manager)
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(Self { pool })
+    }
+
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let mut redis = self.connection().await?;
+        limited(redis.get(key)).await
+    }
+
+    pub(super) async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), Error> {
+        let mut redis = self.connection().await?;
+        limited(redis.pset_ex(key, value, millis(ttl))).await
+    }
+
+    pub(super) async fn del(&self, key: &str) -> Result<bool, Error> {
+        let mut redis = self.connection().await?;
+        let removed: i64 = limited(redis.del(key)).await?;
+        Ok(removed == 1)
+    }
+
+    pub(super) async fn incr(&self, key: &str, ttl: Duration) -> Result<i64, Error> {
+        let mut redis = self.connection().await?;
+        let mut call = INCR.prepare_invoke();
+        call.key(key).arg(millis(ttl));
+        limited(call.invoke_async(&mut *redis)).await
+    }
+
+    pub(super) async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let mut redis = self.connection().await?;
+        let mut call = COMPARE_AND_SET.prepare_invoke();
+        call.key(key)
+            .arg(i32::from(expected.is_some()))
+            .arg(expected.unwrap_or_default())
+            .arg(value)
+            .arg(millis(ttl));
+        let set: i64 = limited(call.invoke_async(&mut *redis)).await?;
+        Ok(set == 1)
+    }
+
+    async fn connection(&self) -> Result<PooledConnection<'_, RedisConnectionManager>, Error> {
+        self.pool
+            .get()
+            .await
+            .map_err(|error| Error::Cache(error.to_string()))
+    }
+}
+
+async fn limited<T>(call: impl Future<Output = Result<T, RedisError>>) -> Result<T, Error> {
+    timeout(CALL_LIMIT, call)
+        .await
+        .map_err(|_| Error::Cache(format!("no answer within {} s", CALL_LIMIT.as_secs())))?
+        .map_err(|error| failed(&error))
+}
+
+fn failed(error: &RedisError) -> Error {
+    Error::Cache(error.to_string())
+}
+
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}
