@@ -7,12 +7,14 @@ mod digest;
 mod fragment;
 mod lanes;
 pub mod limits;
+mod merge;
 
 pub use canonical::{NotCanonical, canonical_json};
 pub use credit::Window;
 pub use digest::{Entry, Root, bucket, content_digest, key_text};
 pub use fragment::{FragmentError, Joiner};
-pub use lanes::{Frame, Lanes};
+pub use lanes::{Ahead, Frame, Lanes, Next};
+pub use merge::{merge_patch, merged};
 
 /// The protocol version that this build speaks.
 pub const PROTOCOL: u32 = 1;

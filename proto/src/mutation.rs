@@ -33,11 +33,19 @@ pub enum Mutation {
     ResultForgotten,
     /// The agent forgets status that was on its way when the connection broke.
     StatusForgotten,
+    /// The agent counts silence on over a session.
+    ContactForgotten,
+    /// The agent does not bring back what had expired.
+    ExpiredForGood,
+    /// The agent applies a patch to whatever body it holds.
+    PatchUnchecked,
+    /// The hub applies a patch of status to whatever it holds.
+    StatusPatchUnchecked,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::BookmarkEarly,
         Self::EpochUnchecked,
         Self::TombstoneDropped,
@@ -52,6 +60,10 @@ impl Mutation {
         Self::ObjectUnfenced,
         Self::ResultForgotten,
         Self::StatusForgotten,
+        Self::ContactForgotten,
+        Self::ExpiredForGood,
+        Self::PatchUnchecked,
+        Self::StatusPatchUnchecked,
     ];
 
     /// Whether this fault is switched on.

@@ -33,8 +33,16 @@ impl std::error::Error for NotCanonical {}
 pub fn canonical_json(text: &[u8]) -> Result<Vec<u8>, NotCanonical> {
     let value: Value =
         serde_json::from_slice(text).map_err(|e| NotCanonical::Syntax(e.to_string()))?;
-    let mut out = String::with_capacity(text.len());
-    write_value(&value, &mut out)?;
+    of_value(&value)
+}
+
+/// The canonical form of a value.
+///
+/// # Errors
+/// When it holds an integer beyond ±2^53.
+pub(super) fn of_value(value: &Value) -> Result<Vec<u8>, NotCanonical> {
+    let mut out = String::new();
+    write_value(value, &mut out)?;
     Ok(out.into_bytes())
 }
 

@@ -49,6 +49,38 @@ struct Shared<F> {
     deficit: i64,
 }
 
+/// What [`Lanes::pop`] would give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Nothing,
+    /// A control frame: it goes as soon as there is any room.
+    Control,
+    /// Another frame: it goes when no more than a fragment lies before it on its way out.
+    Shared,
+}
+
+/// What has left the lanes and may not be on the wire yet. A control frame cannot overtake that, so it must stay small.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    sizes: VecDeque<usize>,
+}
+
+impl Ahead {
+    /// A frame of so many bytes went out.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sizes.push_back(bytes);
+    }
+
+    /// Whether another frame may follow that is not of the control lane, when `queued` frames are still on their way.
+    pub fn has_room(&mut self, queued: usize) -> bool {
+        while self.sizes.len() > queued {
+            self.sizes.pop_front();
+        }
+        self.sizes.iter().sum::<usize>() < limits::FRAME_BYTES
+    }
+}
+
 /// The send queue.
 #[derive(Debug)]
 pub struct Lanes<F> {
@@ -123,6 +155,17 @@ impl<F: Frame> Lanes<F> {
         }
     }
 
+    /// What comes next.
+    pub fn next_kind(&self) -> Next {
+        if !self.control.is_empty() {
+            Next::Control
+        } else if self.is_empty() {
+            Next::Nothing
+        } else {
+            Next::Shared
+        }
+    }
+
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.shared.iter().all(|lane| lane.queue.is_empty())
@@ -184,6 +227,38 @@ mod tests {
         let rest = std::iter::from_fn(|| lanes.pop()).count();
         assert_eq!(rest, 10);
         assert!(lanes.is_empty());
+    }
+
+    proptest::proptest! {
+        /// I8: whatever is queued, a control frame is the next one to leave, behind what has left already: less than two fragments.
+        #[test]
+        fn a_control_frame_waits_behind_no_more_than_one_fragment(bodies in proptest::collection::vec((0usize..4, 0usize..3_000_000), 1..8), taken in 0usize..60) {
+            let mut lanes = Lanes::<HubFrame>::default();
+            for (lane, bytes) in bodies {
+                lanes.push(SHARED[lane].0, apply(bytes));
+            }
+            // Nothing is on the wire yet of what goes out here.
+            let mut ahead = Ahead::default();
+            let mut out = Vec::new();
+            while out.len() < taken && lanes.next_kind() == Next::Shared && ahead.has_room(out.len()) {
+                let size = lanes.pop().map_or(0, |f| f.encoded_len());
+                ahead.sent(size);
+                out.push(size);
+            }
+            proptest::prop_assert!(out.iter().sum::<usize>() < 2 * limits::FRAME_BYTES + 64, "{out:?}");
+            lanes.push(Lane::Control, HubFrame { message: Some(hub_frame::Message::Pong(Pong::default())), ..HubFrame::default() });
+            proptest::prop_assert_eq!(lanes.next_kind(), Next::Control);
+            let next = lanes.pop().and_then(|f| f.message);
+            proptest::prop_assert!(matches!(next, Some(hub_frame::Message::Pong(_))));
+        }
+    }
+
+    #[test]
+    fn there_is_room_again_when_what_went_out_is_on_the_wire() {
+        let mut ahead = Ahead::default();
+        ahead.sent(limits::FRAME_BYTES);
+        assert!(!ahead.has_room(1));
+        assert!(ahead.has_room(0));
     }
 
     #[test]

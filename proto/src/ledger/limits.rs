@@ -24,8 +24,10 @@ pub const STATUS_BYTES: u64 = 2 * 1024 * 1024;
 pub const BULK_MESSAGES: u32 = 64;
 /// Bytes in flight in the bulk lane, by default.
 pub const BULK_BYTES: u64 = 4 * 1024 * 1024;
-/// Results that an agent may have without acknowledgement.
-pub const RESULT_MESSAGES: u64 = 1_024;
+/// Results that an agent may have without acknowledgement: a store that takes 100 ms for each commit does not hold up 5,000 per second.
+pub const RESULT_MESSAGES: u64 = 2_560;
+/// Objects smaller than this are not worth a patch, in bytes.
+pub const PATCH_BYTES: usize = 512;
 /// Updates in one status batch.
 pub const STATUS_BATCH: usize = 256;
 /// Condition edges kept per key.
