@@ -67,7 +67,9 @@ impl std::fmt::Debug for Applier {
 impl Worker for Applier {
     fn work(&self, work: Work) -> BoxFuture<'static, Done> {
         let applier = self.clone();
-        async move { applier.run(work).await }.boxed()
+        // From when it was asked for, not from when it is first polled.
+        let began = Instant::now();
+        async move { applier.run(work, began).await }.boxed()
     }
 }
 
@@ -84,7 +86,7 @@ impl Applier {
         }
     }
 
-    async fn run(&self, work: Work) -> Done {
+    async fn run(&self, work: Work, began: Instant) -> Done {
         let (uid, generation) = work.intent();
         let mut done = Done {
             text: work.text().to_owned(),
@@ -93,7 +95,6 @@ impl Applier {
             verdict: Verdict::BodyNeeded,
             throttled: false,
         };
-        let began = Instant::now();
         let ended = match &work {
             Work::Verify {
                 key,
@@ -116,11 +117,15 @@ impl Applier {
                 self.apply(apply).instrument(span).await
             }
             Work::Delete {
-                delete, attempt, ..
+                delete,
+                attempt,
+                expired,
+                ..
             } => {
                 let span = tracing::info_span!("delete", intent.key = work.text());
                 let span = telemetry::with_traceparent(span, &delete.traceparent);
-                self.delete(delete, *attempt).instrument(span).await
+                let fence = expired.then_some(began);
+                self.delete(delete, *attempt, fence).instrument(span).await
             }
         };
         let (result, throttled) = result(ended, began.elapsed().as_micros() as u32);
@@ -259,11 +264,7 @@ impl Applier {
                 .map_err(|why| Failure::local(Outcome::Rejected, "BODY", why))?;
             if began.elapsed() > STALE {
                 // This process stood still: another one may lead by now, and a creation has no resource version to be fenced by.
-                return Err(Failure::local(
-                    Outcome::Transient,
-                    "STOOD_STILL",
-                    "what was read is too old to be acted on",
-                ));
+                return Err(stood_still());
             }
             let written = self
                 .call(&key, api.patch(&key.name, &params, &Patch::Apply(&object)))
@@ -304,7 +305,8 @@ impl Applier {
         }
     }
 
-    async fn delete(&self, delete: &pb::Delete, attempt: u32) -> Ended {
+    /// Deletes what a tombstone names, at any time; or what no session has wanted for its time to live, within [`STALE`] of `fence`.
+    async fn delete(&self, delete: &pb::Delete, attempt: u32, fence: Option<Instant>) -> Ended {
         let key = delete.key.clone().unwrap_or_default();
         let api = match self.api(&key).await {
             Ok(api) => api,
@@ -335,6 +337,10 @@ impl Applier {
                 Ok((Outcome::Unchanged, pb::Error::default(), before))
             }
             Deletion::Delete { uid } => {
+                if fence.is_some_and(|asked| asked.elapsed() > STALE) {
+                    // This process stood still: another one may lead by now and have a session that wants the object.
+                    return Err(stood_still());
+                }
                 let params = DeleteParams {
                     preconditions: Some(Preconditions {
                         uid: Some(uid),
@@ -368,6 +374,14 @@ impl Applier {
             }
         }
     }
+}
+
+fn stood_still() -> Failure {
+    Failure::local(
+        Outcome::Transient,
+        "STOOD_STILL",
+        "what was read is too old to be acted on",
+    )
 }
 
 fn result(ended: Ended, apply_us: u32) -> (pb::ApplyResult, bool) {

@@ -6,13 +6,17 @@ mod backoff;
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use upm_proto::hub::v1 as pb;
+use upm_proto::{
+    hub::v1 as pb,
+    ledger::{Ahead, Next},
+};
 
 use backoff::Backoff;
 
@@ -121,7 +125,8 @@ struct Flow {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     persist: Option<BoxFuture<'static, Persist>>,
     dial: Option<BoxFuture<'static, Dialled>>,
-    next: Option<pb::AgentFrame>,
+    /// What has gone out on the present connection.
+    ahead: Ahead,
 }
 
 type Dialled = (Box<Hub>, Result<Connection, Refused>);
@@ -141,7 +146,7 @@ impl Driver {
                 work,
                 persist,
                 dial,
-                next,
+                ahead,
             } = &mut flow;
             let mut deadline =
                 self.began + Duration::from_millis(self.session.deadline().min(1 << 40));
@@ -151,15 +156,28 @@ impl Driver {
             let welcomed = self.link.as_ref().is_some_and(|l| l.welcomed);
             let link = self.link.as_mut();
             let outbound = link.as_ref().map(|l| l.connection.outbound.clone());
+            let queued = outbound
+                .as_ref()
+                .map_or(0, |out| out.max_capacity() - out.capacity());
+            let next = match outbound {
+                Some(_) => self.session.next_kind(),
+                None => Next::Nothing,
+            };
+            let may = next == Next::Control || next == Next::Shared && ahead.has_room(queued);
             tokio::select! {
                 () = cancel.cancelled() => break,
-                permit = reserve(outbound), if next.is_some() => match permit {
+                permit = reserve(outbound.clone()), if may => match permit {
                     Some(permit) => {
-                        if let Some(frame) = next.take() {
+                        if let Some(frame) = self.session.next_frame() {
+                            ahead.sent(frame.encoded_len());
                             permit.send(frame);
                         }
                     }
                     None => self.broken(Refused::new("STREAM_BROKEN", "the stream ended", Pause::First)),
+                },
+                // All that went out is taken: there is room again.
+                taken = empty(outbound), if next == Next::Shared && !may => if !taken {
+                    self.broken(Refused::new("STREAM_BROKEN", "the stream ended", Pause::First));
                 },
                 frame = receive(link) => {
                     let now = self.now();
@@ -229,12 +247,9 @@ impl Driver {
             flow.persist = Some(save(self.durable.clone(), wanted).boxed());
         }
         if self.link.is_some() {
-            if flow.next.is_none() {
-                flow.next = self.session.next_frame();
-            }
             return;
         }
-        flow.next = None;
+        flow.ahead = Ahead::default();
         if flow.dial.is_none()
             && Instant::now() >= self.redial
             && let Some(mut hub) = self.hub.take()
@@ -439,6 +454,14 @@ async fn reserve(
     outbound: Option<mpsc::Sender<pb::AgentFrame>>,
 ) -> Option<mpsc::OwnedPermit<pb::AgentFrame>> {
     outbound?.reserve_owned().await.ok()
+}
+
+/// Waits until everything that went out is taken; false when the stream has ended.
+async fn empty(outbound: Option<mpsc::Sender<pb::AgentFrame>>) -> bool {
+    match outbound {
+        Some(outbound) => outbound.reserve_many(outbound.max_capacity()).await.is_ok(),
+        None => false,
+    }
 }
 
 async fn receive(link: Option<&mut Link>) -> Result<Option<pb::HubFrame>, tonic::Status> {

@@ -27,6 +27,8 @@ const NAME: &str = "upm-agent-ledger";
 const PARTS: u8 = 16;
 const MANAGER: &str = "upm-agent";
 const ENTRIES: &str = "entries.json";
+/// What the wall clock may add to a silence for each restart, in milliseconds.
+const AWAY_MS: u64 = 60_000;
 
 /// Where a session keeps what it must not forget.
 pub trait Durable: Send + Sync + 'static {
@@ -54,6 +56,15 @@ struct Line {
     orphan: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     confirmed: bool,
+    #[serde(default, skip_serializing_if = "is_never")]
+    ttl_seconds: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    expired: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_never(ttl_seconds: &u32) -> bool {
+    *ttl_seconds == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
@@ -74,6 +85,8 @@ impl From<&Stored> for Line {
             propagation: stored.how.0,
             orphan: stored.how.1,
             confirmed: stored.confirmed,
+            ttl_seconds: stored.ttl_s,
+            expired: stored.expired,
         }
     }
 }
@@ -96,8 +109,23 @@ impl From<Line> for Stored {
             tombstone: line.tombstone,
             how: (line.propagation, line.orphan),
             confirmed: line.confirmed,
+            ttl_s: line.ttl_seconds,
+            expired: line.expired,
         }
     }
+}
+
+/// How long there was no session when a process begins: what the last one had noted, and what has passed since by the wall clock, in
+/// milliseconds. The wall clock may have been set meanwhile: it counts for nothing when it went back, and for at most a minute.
+pub(crate) fn carried(silent_ms: u64, noted_at: u64, now: u64) -> u64 {
+    silent_ms.saturating_add(now.saturating_sub(noted_at).min(AWAY_MS))
+}
+
+/// The wall clock in milliseconds since 1970.
+fn wall() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The copy in ConfigMaps of the agent's namespace. Only the leader writes.
@@ -136,6 +164,10 @@ impl ConfigMaps {
             let number = |name: &str| data.get(name).and_then(|v| v.parse().ok()).unwrap_or(0);
             persist.received_rev = number("receivedRev");
             persist.epoch = number("sessionEpoch");
+            if data.contains_key("silentMs") {
+                let silence = carried(number("silentMs"), number("silentAt"), wall());
+                persist.silent_ms = Some(silence);
+            }
             persist.incarnation = data
                 .get("hubIncarnation")
                 .and_then(|v| hex::decode(v).ok())
@@ -195,15 +227,19 @@ impl ConfigMaps {
             self.put(&format!("{NAME}-{part:x}"), data).await?;
             stale.remove(&part);
         }
-        let head = [
+        let mut head = BTreeMap::from([
             (
                 "hubIncarnation".to_owned(),
                 hex::encode(&persist.incarnation),
             ),
             ("receivedRev".to_owned(), persist.received_rev.to_string()),
             ("sessionEpoch".to_owned(), persist.epoch.to_string()),
-        ];
-        self.put(NAME, head.into()).await
+        ]);
+        if let Some(silent_ms) = persist.silent_ms {
+            head.insert("silentMs".to_owned(), silent_ms.to_string());
+            head.insert("silentAt".to_owned(), wall().to_string());
+        }
+        self.put(NAME, head).await
     }
 
     async fn put(&self, name: &str, data: BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -276,10 +312,23 @@ mod tests {
             tombstone: true,
             how: (2, true),
             confirmed: true,
+            ttl_s: 90,
+            expired: true,
         };
         let text = serde_json::to_string(&Line::from(&stored)).unwrap();
         let line: Line = serde_json::from_str(&text).unwrap();
         assert_eq!(Stored::from(line), stored);
         assert_eq!(part_of_text(&key_text(&stored.key)), part_of(&stored.key));
+    }
+
+    #[test]
+    fn a_restart_goes_on_with_the_silence_and_trusts_the_wall_clock_for_a_minute() {
+        assert_eq!(carried(50_000, 1_000, 6_000), 55_000);
+        assert_eq!(carried(50_000, 6_000, 1_000), 50_000, "it was set back");
+        assert_eq!(
+            carried(50_000, 1_000, 3_600_000),
+            110_000,
+            "it was set forth, or the agent was away for an hour"
+        );
     }
 }

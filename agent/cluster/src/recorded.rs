@@ -272,6 +272,14 @@ mod tests {
         ] {
             assert!(kinds.remove(wanted), "no {wanted} in the session");
         }
+        assert!(
+            line::patches(&lines),
+            "an intent and a status go as patches"
+        );
+        assert!(
+            line::expires(&lines),
+            "a time to live runs out, and the intent comes back"
+        );
         if let Ok(name) = std::env::var("UPM_RECORD_SESSION") {
             let path = folder().join(format!("{name}.jsonl"));
             assert!(!path.exists(), "{name} is recorded already");

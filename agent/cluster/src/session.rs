@@ -5,6 +5,7 @@
 //! said to be durable was persisted before; results and status are kept until the hub has acknowledged them.
 
 mod copy;
+mod expiry;
 mod inventory;
 mod link;
 mod message;
@@ -21,7 +22,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use rand::{SeedableRng as _, rngs::StdRng};
 use upm_proto::{
     hub::v1::{self as pb, agent_frame, hub_frame},
-    ledger::{Lanes, key_text, limits},
+    ledger::{Lanes, Next, key_text, limits},
     mutation::Mutation,
 };
 
@@ -29,6 +30,7 @@ pub use copy::Stored;
 pub use message::{Action, Done, Facts, Lost, Observation, Persist, Verdict, Work};
 
 use copy::Copy;
+use expiry::Contact;
 use inventory::Inventories;
 use link::Link;
 use results::Results;
@@ -53,6 +55,7 @@ pub struct Session {
     registers: Registers,
     inventories: Inventories,
     link: Link,
+    contact: Contact,
     lanes: Lanes<pb::AgentFrame>,
     gathering: Option<Gathering>,
     actions: VecDeque<Action>,
@@ -76,6 +79,7 @@ impl Session {
             registers: Registers::default(),
             inventories: Inventories::default(),
             link: Link::default(),
+            contact: Contact::new(now),
             lanes: Lanes::default(),
             gathering: None,
             actions: VecDeque::new(),
@@ -88,16 +92,17 @@ impl Session {
 
     /// Takes over the durable copy of an earlier life. Keys whose result the hub has not acknowledged are looked at again.
     pub fn load(&mut self, head: Persist) {
+        self.contact.load(self.now, head.silent_ms);
         self.copy.load(head);
         let mut unconfirmed = self
             .copy
             .iter()
             .filter(|(_, entry)| !entry.confirmed)
-            .map(|(text, _)| text)
+            .map(|(text, entry)| (text, entry.is_unwanted()))
             .collect::<Vec<_>>();
         unconfirmed.sort();
-        for text in unconfirmed {
-            self.schedule.ready(text, 0);
+        for (text, unwanted) in unconfirmed {
+            self.schedule.ensure(text, 0, unwanted);
         }
     }
 
@@ -124,6 +129,7 @@ impl Session {
         self.results.disconnected();
         self.registers.disconnected();
         self.inventories.disconnected();
+        self.schedule.no_word(self.copy.expired());
     }
 
     /// A frame of the hub.
@@ -147,6 +153,9 @@ impl Session {
             }
             None => {}
         }
+        if self.has_session() {
+            self.contact.heard(now);
+        }
         self.pump();
     }
 
@@ -154,6 +163,7 @@ impl Session {
     pub fn tick(&mut self, now: u64) {
         self.now = now;
         self.tick_link();
+        self.tick_expiry();
         self.schedule.due(now);
         self.pump();
     }
@@ -170,10 +180,20 @@ impl Session {
                 deadline = deadline.min(self.inventories.deadline());
             }
         }
-        if !self.persisting && self.copy.wants_persist() {
-            deadline = deadline.min(self.persist_at);
+        if !self.persisting {
+            let at = if self.copy.wants_persist() {
+                0
+            } else {
+                self.note_at()
+            };
+            deadline = deadline.min(at.max(self.persist_at));
         }
-        deadline
+        deadline.min(self.expires_at())
+    }
+
+    /// What [`Session::next_frame`] would give.
+    pub fn next_kind(&self) -> Next {
+        self.lanes.next_kind()
     }
 
     /// The next frame for the wire.
@@ -209,11 +229,18 @@ impl Session {
     /// What the durable copy shall become, unless an earlier write still runs. Its end comes back by [`Session::persisted`].
     pub fn next_persist(&mut self, now: u64) -> Option<Persist> {
         self.now = now;
+        if self.note_at() <= now {
+            self.copy.touch_head();
+        }
         if self.persisting || !self.copy.wants_persist() || now < self.persist_at {
             return None;
         }
         self.persisting = true;
-        Some(self.copy.take_persist())
+        let silent_ms = self.note();
+        Some(Persist {
+            silent_ms,
+            ..self.copy.take_persist()
+        })
     }
 
     /// A write of the durable copy has succeeded.
@@ -233,14 +260,14 @@ impl Session {
         let text = key_text(&key);
         let entry = self.copy.get(&text);
         let drifted = seen.gone
-            && entry.is_some_and(|e| !e.tombstone || !e.confirmed)
+            && entry.is_some_and(|e| !e.is_unwanted() || !e.confirmed)
             && !self.schedule.is_busy(&text);
         self.registers.observed(now, key, &text, seen, entry);
         if drifted && entry.is_some_and(copy::Entry::attempted) {
             // A deleted object is made again; a tombstone's object that is gone is settled.
-            let tombstone = entry.is_some_and(|e| e.tombstone);
+            let unwanted = entry.is_some_and(copy::Entry::is_unwanted);
             self.copy.unconfirm(&text);
-            self.schedule.retry_now(&text, tombstone);
+            self.schedule.retry_now(&text, unwanted);
         }
         self.pump();
     }
@@ -262,7 +289,7 @@ impl Session {
                 e.key.group == group
                     && e.key.kind == kind
                     && (namespace.is_empty() || e.key.namespace == namespace)
-                    && !e.tombstone
+                    && !e.is_unwanted()
                     && e.attempted()
                     && !self.schedule.is_latched(text)
                     && !self.schedule.is_busy(text)
@@ -358,10 +385,21 @@ impl Session {
             .collect()
     }
 
+    /// Loses the body of a key.
+    #[cfg(test)]
+    pub(crate) fn forget_body(&mut self, text: &str) {
+        self.copy.forget_body(text);
+    }
+
     /// Bytes of parts of frames that are not whole yet.
     #[cfg(test)]
     pub(crate) fn joining_bytes(&self) -> usize {
         self.link.joiner.held_bytes()
+    }
+
+    /// Key texts of the intents whose time to live has run out.
+    pub fn expired(&self) -> impl Iterator<Item = &String> {
+        self.copy.expired()
     }
 
     /// How many keys a guard keeps.
@@ -382,7 +420,11 @@ impl Session {
         pb::Hello {
             proto_min: upm_proto::ledger::PROTOCOL,
             proto_max: upm_proto::ledger::PROTOCOL,
-            capabilities: vec![pb::Capability::Zstd.into(), pb::Capability::Tunnel.into()],
+            capabilities: vec![
+                pb::Capability::Zstd.into(),
+                pb::Capability::Patch.into(),
+                pb::Capability::Tunnel.into(),
+            ],
             build: facts.build.clone(),
             instance_id: facts.instance_id.clone().into(),
             cluster_uid: facts.cluster_uid.clone(),
@@ -435,7 +477,7 @@ impl Session {
             self.send(pb::Lane::Result, agent_frame::Message::Result(result));
         }
         while self.link.status.open()
-            && let Some(batch) = self.registers.next(self.now, &self.copy)
+            && let Some(batch) = self.registers.next(self.now, &self.copy, self.link.patches)
         {
             let size = prost::Message::encoded_len(&batch);
             self.link.status.take(size);

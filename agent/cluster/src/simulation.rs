@@ -3,7 +3,7 @@
 //! decides. What breaks: connections, for both sides, for one, or for nobody's knowledge (half-open); readers (slow); the store (stalls,
 //! answers that are lost after the commit); replicas and agents (crashes at any point, SIGSTOP for up to a minute, a new leader while the
 //! old one still writes); the durable copy (entries missing); clocks (each process has its own, from zero); the ledger (an older backup, an
-//! empty one). Oracles I1–I7, I10, I13, I14 and I23 of the protocol watch.
+//! empty one); and the hub is away for longer than some intents may live. Oracles I1–I7, I10, I13, I14, I23 and G10 of the protocol watch.
 //!
 //! `SEED=n` replays one seed, `SEEDS=n` runs that many: `make simulate SEEDS=10000`.
 
@@ -11,6 +11,8 @@ mod cluster;
 #[cfg(feature = "mutations")]
 mod mutations;
 mod oracle;
+#[cfg(not(feature = "mutations"))]
+mod pace;
 mod world;
 
 use std::{collections::BTreeMap, hash::Hasher as _};
@@ -118,7 +120,7 @@ async fn restores(store: &Store, seed: u64) {
         world.write().await;
     }
     world.settle().await;
-    oracle::kept_what_the_backup_does_not_know(&world, &before);
+    oracle::kept_what_the_backup_does_not_know(&mut world, &before);
 }
 
 /// One seed in which the hub's store is replaced by an empty one.
@@ -141,6 +143,27 @@ async fn empties(store: &Store, seed: u64) {
         world.agent.held() >= before,
         "I4: the guard holds what the new ledger does not know"
     );
+}
+
+/// One seed in which the hub is away several times, for longer and shorter than intents may live.
+async fn silences(store: &Store, seed: u64) {
+    let mut world = World::new(store.clone(), seed).await;
+    for _ in 0..80 {
+        world.step().await;
+    }
+    for _ in 0..3 {
+        world.settle().await;
+        oracle::converged(&mut world).await;
+        let before = world.cluster.objects.clone();
+        let began = world.silence.contact;
+        let by = world.rng.random_range(5_000..140_000);
+        world.silence(by).await;
+        world.settle_alone();
+        let silence = world.now - began;
+        oracle::only_time_to_live_has_passed(&world, &before, silence);
+    }
+    world.settle().await;
+    oracle::converged(&mut world).await;
 }
 
 #[cfg(not(feature = "mutations"))]
@@ -172,6 +195,15 @@ mod tests {
         for seed in seeds(RESTORES) {
             let _seed = Seed("older backup", seed);
             restores(&store, seed).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn while_the_hub_is_away_nothing_goes_but_what_may_not_live_so_long() {
+        let (store, _folder) = store().await;
+        for seed in seeds(RESTORES) {
+            let _seed = Seed("silences", seed);
+            silences(&store, seed).await;
         }
     }
 

@@ -76,7 +76,7 @@ pub struct Transition {
     #[prost(int64, tag = "5")]
     pub at_us: i64,
 }
-/// A JSON merge patch (RFC 7386) against a base that both sides know.
+/// A JSON merge patch (RFC 7396) against a base that both sides know.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MergePatch {
     /// SHA-256 of the base.
@@ -192,6 +192,8 @@ pub enum Outcome {
     BlockedOnDependency = 12,
     /// Being deleted; finalizers have not finished.
     Deleting = 13,
+    /// The hub was away for longer than the intent's time to live: the object was removed. It is applied again now that the hub is back.
+    Expired = 14,
 }
 impl Outcome {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -214,6 +216,7 @@ impl Outcome {
             Self::UnsupportedKind => "UNSUPPORTED_KIND",
             Self::BlockedOnDependency => "BLOCKED_ON_DEPENDENCY",
             Self::Deleting => "DELETING",
+            Self::Expired => "EXPIRED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -233,6 +236,7 @@ impl Outcome {
             "UNSUPPORTED_KIND" => Some(Self::UnsupportedKind),
             "BLOCKED_ON_DEPENDENCY" => Some(Self::BlockedOnDependency),
             "DELETING" => Some(Self::Deleting),
+            "EXPIRED" => Some(Self::Expired),
             _ => None,
         }
     }
@@ -466,6 +470,9 @@ pub struct Limits {
     /// Keys that are applied at the same time; default 32, cap 256.
     #[prost(uint32, tag = "4")]
     pub apply_workers: u32,
+    /// Results that may be without acknowledgement; 0 is 1,024. An agent keeps to half of it.
+    #[prost(uint32, tag = "5")]
+    pub result_messages: u32,
 }
 /// Timers of the session, in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -689,7 +696,8 @@ pub struct Apply {
     /// Urgency.
     #[prost(enumeration = "Priority", tag = "14")]
     pub priority: i32,
-    /// The object is removed this long after the last contact with the hub; 0 for never.
+    /// The object is removed when the agent had no session with the hub for so long, counted from the last frame of the hub; 0 for never. The
+    /// key stays in the copy, its result is EXPIRED, and it is applied again when a bookmark says that the hub still wants it.
     #[prost(uint32, tag = "15")]
     pub ttl_seconds: u32,
     /// Ed25519 over digest, key and generation when SIGNED_INTENT is agreed.
@@ -722,7 +730,8 @@ pub mod apply {
         /// Digest of a body that the agent holds already.
         #[prost(bytes, tag = "8")]
         Ref(::prost::bytes::Bytes),
-        /// A patch against a base that the agent holds.
+        /// A patch against the body that the agent was sent before in this session, only with PATCH. An agent that does not hold the base asks
+        /// for the body by `Need`.
         #[prost(message, tag = "9")]
         Patch(super::MergePatch),
     }
@@ -811,6 +820,9 @@ pub struct SnapshotEntry {
     /// Position in the session's desired lane.
     #[prost(uint64, tag = "6")]
     pub dseq: u64,
+    /// As in `Apply`: an object that carries the intent already is not asked for its body.
+    #[prost(uint32, tag = "7")]
+    pub ttl_seconds: u32,
 }
 /// The list is complete.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -825,7 +837,7 @@ pub struct SnapshotEnd {
     #[prost(uint64, tag = "3")]
     pub dseq: u64,
 }
-/// Asks for the bodies of entries.
+/// Asks for the bodies of entries of a list, or of intents whose patch has another base than the agent holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Need {
     /// Revisions of the entries.
@@ -933,7 +945,8 @@ pub mod status_update {
         /// All of it.
         #[prost(bytes, tag = "7")]
         Full(::prost::bytes::Bytes),
-        /// A patch against the last acknowledged one.
+        /// A patch against the last one that was acknowledged in this session, only with PATCH. A hub that does not hold the base says so by
+        /// `StatusAck.resend_digest`.
         #[prost(message, tag = "8")]
         Patch(super::MergePatch),
         /// The object does not exist any more.
@@ -954,7 +967,7 @@ pub struct StatusAck {
     /// Everything up to here is committed.
     #[prost(uint64, tag = "1")]
     pub upto_seq: u64,
-    /// Digests of updates whose patch base the hub lacks: send them in full.
+    /// Digests of updates whose patch base the hub lacks: nothing of these updates was kept, they are to be sent in full.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub resend_digest: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Every result up to here is committed.
@@ -1963,6 +1976,10 @@ pub struct Intent {
     /// Whether to take fields from other managers.
     #[prost(bool, tag = "8")]
     pub force: bool,
+    /// The agent removes the object when it had no session with the hub for so many seconds, and makes it again when the hub is back and still
+    /// wants it. 60 to 2,592,000 (30 days), or 0 for never.
+    #[prost(uint32, tag = "9")]
+    pub ttl_seconds: u32,
 }
 /// Writes intents.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -6,11 +6,12 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use prost::Message as _;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::{Status, Streaming};
 use upm_proto::{
     hub::v1::{self as pb, drain::Reason},
-    ledger::limits,
+    ledger::{Ahead, Next, limits},
 };
 use upm_store::time;
 
@@ -83,7 +84,7 @@ impl Driver {
         mut controls: mpsc::Receiver<Control>,
     ) {
         let mut commands = FuturesUnordered::<BoxFuture<'static, Reply>>::new();
-        let mut next = None;
+        let mut ahead = Ahead::default();
         let mut draining = false;
         let drain = self.hub.inner.drain.clone();
         let shared = self.shared.clone();
@@ -91,25 +92,26 @@ impl Driver {
             while let Some(command) = self.core.next_command() {
                 commands.push(self.execute(command));
             }
-            if next.is_none() {
-                next = self.core.next_frame();
-                // Sending may have made room for more commands.
-                if next.is_some() {
-                    while let Some(command) = self.core.next_command() {
-                        commands.push(self.execute(command));
-                    }
-                }
-            }
+            let queued = outbound.max_capacity() - outbound.capacity();
+            let next = self.core.next_kind();
+            let may = next == Next::Control || next == Next::Shared && ahead.has_room(queued);
             let deadline = self.began + Duration::from_millis(self.core.deadline().min(1 << 40));
             tokio::select! {
-                permit = outbound.reserve(), if next.is_some() => match permit {
+                permit = outbound.reserve(), if may => match permit {
                     Ok(permit) => {
-                        if let Some(frame) = next.take() {
+                        if let Some(frame) = self.core.next_frame() {
+                            ahead.sent(frame.encoded_len());
                             permit.send(Ok(Box::new(frame)));
                         }
                     }
                     Err(_) => break,
                 },
+                // All that went out is taken: there is room again.
+                taken = outbound.reserve_many(outbound.max_capacity()), if next == Next::Shared && !may => {
+                    if taken.is_err() {
+                        break;
+                    }
+                }
                 frame = inbound.message() => match frame {
                     Ok(Some(frame)) => {
                         let now = self.now();
@@ -166,9 +168,6 @@ impl Driver {
                 }
             }
             self.publish();
-        }
-        if let Some(frame) = next {
-            let _ = outbound.send_timeout(Ok(Box::new(frame)), FLUSH).await;
         }
     }
 

@@ -1,5 +1,8 @@
 //! What all sessions and calls of this replica share.
 
+#[cfg(test)]
+mod churn;
+
 use std::{
     collections::HashMap,
     sync::{

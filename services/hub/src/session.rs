@@ -7,6 +7,7 @@ mod desired;
 mod dirty;
 mod interest;
 mod message;
+mod patches;
 mod resume;
 mod upstream;
 
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 
 use upm_proto::{
     hub::v1::{self as pb, agent_frame, drain::Reason, hub_frame},
-    ledger::{Joiner, Lanes, limits},
+    ledger::{Joiner, Lanes, Next, limits},
     mutation::Mutation,
 };
 
@@ -61,6 +62,7 @@ pub struct Session {
     last_heard: u64,
     drain_until: u64,
     zstd: bool,
+    patches: bool,
     hello: Option<Box<pb::Hello>>,
     joiner: Joiner,
     lanes: Lanes<pb::HubFrame>,
@@ -87,6 +89,7 @@ impl Session {
             last_heard: now,
             drain_until: u64::MAX,
             zstd: false,
+            patches: false,
             hello: None,
             joiner: Joiner::default(),
             lanes: Lanes::default(),
@@ -240,6 +243,11 @@ impl Session {
         }
     }
 
+    /// What [`Session::next_frame`] would give.
+    pub fn next_kind(&self) -> Next {
+        self.lanes.next_kind()
+    }
+
     /// The next frame for the wire.
     pub fn next_frame(&mut self) -> Option<pb::HubFrame> {
         let frame = self.lanes.pop();
@@ -290,6 +298,7 @@ impl Session {
             + self.lanes.bytes()
             + self.upstream.held_bytes()
             + self.desired.held_bytes()
+            + self.desired.bases.held_bytes()
     }
 
     /// Objects that a guard of the agent keeps, as far as it has named them.
@@ -469,6 +478,7 @@ impl Session {
         if !matches!(self.phase, Phase::Live) {
             return;
         }
+        self.desired.bases.rest(self.now);
         self.pump_desired();
         let reports = self.upstream.commands(self.now, self.level);
         let writes = !reports.is_empty();

@@ -92,6 +92,14 @@ impl Tunnels {
         (id, opened)
     }
 
+    /// Whether no agent has left anything here.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.is_empty() && used.is_empty()
+    }
+
     fn forget(&self, id: [u8; 16]) {
         self.waiting
             .lock()

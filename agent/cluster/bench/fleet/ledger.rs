@@ -117,6 +117,8 @@ pub(crate) fn settled(count: usize, incarnation: &str) -> anyhow::Result<Persist
             tombstone: false,
             how: (0, false),
             confirmed: true,
+            ttl_s: 0,
+            expired: false,
         };
         entries.push((key_text(&stored.key), Some(stored)));
     }
@@ -124,6 +126,7 @@ pub(crate) fn settled(count: usize, incarnation: &str) -> anyhow::Result<Persist
         incarnation: decode(incarnation),
         received_rev: count as u64,
         epoch: 0,
+        silent_ms: None,
         entries,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use upm_proto::hub::v1 as pb;
+use upm_proto::hub::v1::{self as pb, agent_frame, hub_frame};
 
 /// What happened, and when.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -95,4 +95,43 @@ impl Line {
         };
         Some(format!("{from}:{}", shown.split('(').next()?))
     }
+}
+
+/// Whether an intent and a status went as a patch.
+pub(super) fn patches(lines: &[Line]) -> bool {
+    let intent = lines.iter().any(|line| match &line.step {
+        Step::Hub { frame } => matches!(
+            decode::<pb::HubFrame>(frame).message,
+            Some(hub_frame::Message::Apply(pb::Apply {
+                body: Some(pb::apply::Body::Patch(_)),
+                ..
+            }))
+        ),
+        _ => false,
+    });
+    let status = lines.iter().any(|line| match &line.step {
+        Step::Agent { frame } => match decode::<pb::AgentFrame>(frame).message {
+            Some(agent_frame::Message::Status(batch)) => batch
+                .updates
+                .iter()
+                .any(|u| matches!(u.body, Some(pb::status_update::Body::Patch(_)))),
+            _ => false,
+        },
+        _ => false,
+    });
+    intent && status
+}
+
+/// Whether an intent has expired and was applied again.
+pub(super) fn expires(lines: &[Line]) -> bool {
+    let outcomes = lines.iter().filter_map(|line| match &line.step {
+        Step::Agent { frame } => match decode::<pb::AgentFrame>(frame).message {
+            Some(agent_frame::Message::Result(result)) => Some(result.outcome()),
+            _ => None,
+        },
+        _ => None,
+    });
+    outcomes
+        .skip_while(|outcome| *outcome != pb::Outcome::Expired)
+        .any(|outcome| outcome == pb::Outcome::Applied)
 }

@@ -138,9 +138,20 @@ impl Recorder {
     }
 
     async fn write(&mut self, name: &str, uid: u8, generation: u64, filler: usize) {
+        self.write_with(name, uid, generation, filler, 0).await;
+    }
+
+    async fn write_with(
+        &mut self,
+        name: &str,
+        uid: u8,
+        generation: u64,
+        filler: usize,
+        ttl_seconds: u32,
+    ) {
         // what does not compress is sent in parts
         let mut filling = vec![0; filler];
-        StdRng::seed_from_u64(generation).fill_bytes(&mut filling);
+        StdRng::seed_from_u64(uid.into()).fill_bytes(&mut filling);
         let body = serde_json::json!({
             "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "UnitSet",
             "metadata": {"name": name, "namespace": "p"},
@@ -157,6 +168,7 @@ impl Recorder {
                 intent_uid: vec![uid; 16].into(),
                 generation,
                 json: serde_json::to_vec(&body).unwrap().into(),
+                ttl_seconds,
                 ..pb::Intent::default()
             }],
         };
@@ -179,6 +191,16 @@ impl Recorder {
             request: encode(&request),
         });
         self.hub.erase(request, self.now).await;
+    }
+
+    /// The agent is alone for a while.
+    fn alone(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.now < until {
+            self.now += 500;
+            self.agent.core.tick(self.now);
+            while self.agent.work(self.now) {}
+        }
     }
 
     /// Runs until nothing moves, and past the next heartbeat.
@@ -215,7 +237,7 @@ impl Recorder {
 }
 
 /// A session of today: first connection, changes, a body in parts, a refusal, resume with nothing, with changes, after the loss of the
-/// copy with a list and of one entry with buckets.
+/// copy with a list and of one entry with buckets; patches of an intent and of its status; a time to live that runs out.
 pub(super) async fn record(store: Store) -> Vec<Line> {
     let mut all = Recorder {
         hub: HubSide::new(store).await,
@@ -248,6 +270,14 @@ pub(super) async fn record(store: Store) -> Vec<Line> {
     all.connect();
     all.settle().await;
     all.write("a", 1, 5, 0).await;
+    all.settle().await;
+    for generation in [2, 4] {
+        all.write_with("d", 4, generation, 600, 60).await;
+        all.settle().await;
+    }
+    all.cut();
+    all.alone(70_000);
+    all.connect();
     all.settle().await;
     let (ledger, cluster) = (all.hub.end().await, all.agent.end());
     all.note(Step::End { ledger, cluster });

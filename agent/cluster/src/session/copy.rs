@@ -1,6 +1,6 @@
 //! The agent's copy of the ledger: the latest of each key, its root, and what of it is durable.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::bytes::Bytes;
 use upm_proto::{
@@ -29,6 +29,10 @@ pub struct Stored {
     pub how: (i32, bool),
     /// Whether the hub has acknowledged the final result.
     pub confirmed: bool,
+    /// Seconds without a session after which the object goes; 0 for never.
+    pub ttl_s: u32,
+    /// Whether they have passed: the object is gone or goes, until the hub is back and still wants it.
+    pub expired: bool,
 }
 
 /// A key of the copy.
@@ -42,6 +46,8 @@ pub(super) struct Entry {
     pub(super) tombstone: bool,
     pub(super) how: (i32, bool),
     pub(super) confirmed: bool,
+    pub(super) ttl_s: u32,
+    pub(super) expired: bool,
     /// The intent as it came, with its body; not durable.
     pub(super) apply: Option<Box<pb::Apply>>,
     pub(super) traceparent: String,
@@ -59,7 +65,7 @@ impl Entry {
         }
     }
 
-    fn stored(&self) -> Stored {
+    pub(super) fn stored(&self) -> Stored {
         Stored {
             key: self.key.clone(),
             uid: self.uid.clone(),
@@ -69,6 +75,8 @@ impl Entry {
             tombstone: self.tombstone,
             how: self.how,
             confirmed: self.confirmed,
+            ttl_s: self.ttl_s,
+            expired: self.expired,
         }
     }
 
@@ -83,6 +91,8 @@ impl Entry {
             tombstone: stored.tombstone,
             how: stored.how,
             confirmed: stored.confirmed,
+            ttl_s: stored.ttl_s,
+            expired: stored.expired,
             apply: None,
             traceparent: String::new(),
             last: None,
@@ -92,6 +102,16 @@ impl Entry {
     /// Whether this generation was brought into the cluster before (in this life or an earlier one).
     pub(super) fn attempted(&self) -> bool {
         self.confirmed || self.last.is_some() || self.tombstone
+    }
+
+    /// Whether the object shall not be there, for now or for good.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.tombstone || self.expired
+    }
+
+    /// Its time to live in milliseconds, while it runs.
+    fn runs_out(&self) -> Option<u64> {
+        (self.ttl_s > 0 && !self.is_unwanted()).then_some(u64::from(self.ttl_s) * 1_000)
     }
 
     /// Whether it is the same generation of the same intent.
@@ -113,6 +133,10 @@ impl Entry {
 pub(super) struct Copy {
     entries: HashMap<String, Entry>,
     root: Root,
+    /// Live keys with a time to live, in milliseconds, the shortest first.
+    mortal: BTreeSet<(u64, String)>,
+    /// Keys whose time to live has run out.
+    expired: BTreeSet<String>,
     changed: HashSet<String>,
     head_changed: bool,
     pub(super) incarnation: Vec<u8>,
@@ -128,7 +152,9 @@ impl Copy {
         self.durable_rev = head.received_rev;
         self.epoch = head.epoch;
         for (text, stored) in head.entries {
-            if let Some(stored) = stored {
+            if let Some(mut stored) = stored {
+                // Whether its removal was finished is not known, nor whether a session wanted it again since.
+                stored.expired &= stored.confirmed;
                 self.put(text, Entry::of(stored));
             }
         }
@@ -153,11 +179,68 @@ impl Copy {
             self.root.add(entry.counted());
         }
         self.changed.insert(text.clone());
-        if let Some(before) = self.entries.insert(text, entry)
-            && !before.tombstone
-        {
-            self.root.remove(before.counted());
+        let (runs_out, expired) = (entry.runs_out(), entry.expired);
+        if let Some(before) = self.entries.insert(text.clone(), entry) {
+            if !before.tombstone {
+                self.root.remove(before.counted());
+            }
+            self.forget_life(&text, &before);
         }
+        if let Some(ms) = runs_out {
+            self.mortal.insert((ms, text));
+        } else if expired {
+            self.expired.insert(text);
+        }
+    }
+
+    fn forget_life(&mut self, text: &str, before: &Entry) {
+        if let Some(ms) = before.runs_out() {
+            self.mortal.remove(&(ms, text.to_owned()));
+        }
+        if before.expired {
+            self.expired.remove(text);
+        }
+    }
+
+    /// Changes what is said of a key's life: its time to live, whether it has run out.
+    pub(super) fn set_life(&mut self, text: &str, ttl_s: u32, expired: bool) {
+        let Some(entry) = self.entries.get_mut(text) else {
+            return;
+        };
+        if (entry.ttl_s, entry.expired) == (ttl_s, expired) {
+            return;
+        }
+        let before = (entry.runs_out(), entry.expired);
+        entry.ttl_s = ttl_s;
+        if entry.expired != expired {
+            entry.expired = expired;
+            // Whichever way it went, there is something to report.
+            entry.confirmed = false;
+        }
+        let after = (entry.runs_out(), entry.expired);
+        if let Some(ms) = before.0 {
+            self.mortal.remove(&(ms, text.to_owned()));
+        }
+        if let Some(ms) = after.0 {
+            self.mortal.insert((ms, text.to_owned()));
+        }
+        if after.1 {
+            self.expired.insert(text.to_owned());
+        } else {
+            self.expired.remove(text);
+        }
+        self.changed.insert(text.to_owned());
+    }
+
+    /// The shortest time to live that still runs, in milliseconds, and its key.
+    pub(super) fn first_to_expire(&self) -> Option<(u64, &str)> {
+        let (ms, text) = self.mortal.first()?;
+        Some((*ms, text))
+    }
+
+    /// Keys whose time to live has run out, in order.
+    pub(super) fn expired(&self) -> impl Iterator<Item = &String> {
+        self.expired.iter()
     }
 
     /// Forgets a key.
@@ -166,16 +249,30 @@ impl Copy {
         if !entry.tombstone {
             self.root.remove(entry.counted());
         }
+        self.forget_life(text, &entry);
         self.changed.insert(text.to_owned());
         Some(entry)
     }
 
-    /// Only what is not durable: the body, the revision.
-    pub(super) fn refresh(&mut self, text: &str, apply: Box<pb::Apply>) {
+    /// Only what is not durable: the body, the revision. A body that is here stays when none came. Whether there is one now.
+    pub(super) fn refresh(&mut self, text: &str, mut apply: Box<pb::Apply>) -> bool {
+        let Some(entry) = self.entries.get_mut(text) else {
+            return false;
+        };
+        if apply.body.is_none() {
+            apply.body = entry.apply.take().and_then(|before| before.body);
+        }
+        entry.rev = entry.rev.max(apply.rev);
+        entry.traceparent.clone_from(&apply.traceparent);
+        entry.apply = Some(apply);
+        entry.body().is_some()
+    }
+
+    /// Loses the body of a key, as a process that runs out of memory might.
+    #[cfg(test)]
+    pub(super) fn forget_body(&mut self, text: &str) {
         if let Some(entry) = self.entries.get_mut(text) {
-            entry.rev = entry.rev.max(apply.rev);
-            entry.traceparent.clone_from(&apply.traceparent);
-            entry.apply = Some(apply);
+            entry.apply = None;
         }
     }
 
@@ -278,6 +375,11 @@ impl Copy {
         self.head_changed || !self.changed.is_empty()
     }
 
+    /// The head is to be written although nothing else has changed.
+    pub(super) fn touch_head(&mut self) {
+        self.head_changed = true;
+    }
+
     pub(super) fn take_persist(&mut self) -> Persist {
         self.head_changed = false;
         let mut changed = std::mem::take(&mut self.changed)
@@ -288,6 +390,7 @@ impl Copy {
             incarnation: self.incarnation.clone(),
             received_rev: self.received_rev,
             epoch: self.epoch,
+            silent_ms: None,
             entries: changed
                 .into_iter()
                 .map(|text| {

@@ -41,6 +41,10 @@ pub(super) struct Link {
     /// The incarnation that Welcome named; the copy takes it over with the end of a list.
     pub(super) incarnation: Vec<u8>,
     pub(super) reported_buckets: bool,
+    /// Whether both sides understand merge patches.
+    pub(super) patches: bool,
+    /// Where the hub's ledger ended when the connection was welcomed.
+    pub(super) head_rev: u64,
     /// Tombstones up to here are forgotten by the hub: only what is older can be absent because it was deleted.
     pub(super) compacted_rev: u64,
 }
@@ -126,6 +130,8 @@ impl Session {
         self.link.since = self.now;
         self.link.incarnation = welcome.hub_incarnation.to_vec();
         self.link.compacted_rev = welcome.compacted_rev;
+        self.link.head_rev = welcome.head_rev;
+        self.link.patches = welcome.capabilities.contains(&pb::Capability::Patch.into());
         if self.link.incarnation != self.copy.incarnation {
             self.copy.forget_revs_of_tombstones();
         }
@@ -144,6 +150,7 @@ impl Session {
         self.copy.epoch = self.copy.epoch.max(welcome.session_epoch);
         if let Some(limits) = welcome.limits {
             self.schedule.set_most(limits.apply_workers);
+            self.results.set_most(limits.result_messages);
         }
         self.registers.welcomed(&welcome.status_root, &self.copy);
         match welcome.resume() {

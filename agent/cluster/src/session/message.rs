@@ -42,6 +42,9 @@ pub enum Work {
         delete: Box<pb::Delete>,
         /// How often it was tried before.
         attempt: u32,
+        /// Whether no tombstone wants it, but the intent's time to live, which has run out: it is not to be done late, because a session may
+        /// have brought the intent back by then.
+        expired: bool,
     },
     /// See whether the object carries this intent already; its body is not here.
     Verify {
@@ -136,6 +139,9 @@ pub struct Persist {
     pub received_rev: u64,
     /// Epoch of the last session.
     pub epoch: u64,
+    /// For how many milliseconds there was no session when this was taken, or is none when it is loaded; `None` during a session, or when
+    /// nothing has a time to live.
+    pub silent_ms: Option<u64>,
     /// Key text, and what it became; `None` removes it.
     pub entries: Vec<(String, Option<Stored>)>,
 }

@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use prost::Message as _;
 use upm_proto::{
     hub::v1::{self as pb, Outcome},
     ledger::{key_text, limits},
     mutation::Mutation,
 };
 
-/// Results that may be without acknowledgement; below what the hub cuts at.
-const UNACKED: u64 = limits::RESULT_MESSAGES / 2;
+/// Results that may be without acknowledgement when the hub does not say more, and their bytes; below what the hub cuts at.
+const UNACKED: (u64, usize) = (512, limits::RESULT_BYTES / 2);
 
 /// A result that the hub has.
 #[derive(Debug, Clone)]
@@ -21,12 +22,27 @@ pub(super) struct Acked {
 }
 
 /// The registers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Results {
     waiting: HashMap<String, pb::ApplyResult>,
     order: VecDeque<String>,
     sent: VecDeque<pb::ApplyResult>,
+    sent_bytes: usize,
     seq: u64,
+    most: u64,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            seq: 0,
+            most: UNACKED.0,
+        }
+    }
 }
 
 /// Whether no further work follows by itself.
@@ -43,6 +59,14 @@ pub(super) fn is_final(result: &pb::ApplyResult) -> bool {
 }
 
 impl Results {
+    /// The hub says how many may be without acknowledgement; 0 when it does not.
+    pub(super) fn set_most(&mut self, most: u32) {
+        self.most = match u64::from(most) {
+            0 => UNACKED.0,
+            most => (most / 2).clamp(1, limits::RESULT_MESSAGES / 2),
+        };
+    }
+
     pub(super) fn put(&mut self, result: pb::ApplyResult) {
         let Some(key) = &result.key else { return };
         let text = key_text(key);
@@ -53,13 +77,14 @@ impl Results {
 
     /// The next result to send, within the window.
     pub(super) fn next(&mut self) -> Option<pb::ApplyResult> {
-        if self.sent.len() as u64 >= UNACKED {
+        if self.sent.len() as u64 >= self.most || self.sent_bytes >= UNACKED.1 {
             return None;
         }
         let text = self.order.pop_front()?;
         let mut result = self.waiting.remove(&text)?;
         self.seq += 1;
         result.seq = self.seq;
+        self.sent_bytes += result.encoded_len();
         self.sent.push_back(result.clone());
         Some(result)
     }
@@ -70,6 +95,7 @@ impl Results {
         while self.sent.front().is_some_and(|r| r.seq <= upto)
             && let Some(result) = self.sent.pop_front()
         {
+            self.sent_bytes -= result.encoded_len();
             if let Some(key) = &result.key {
                 acked.push(Acked {
                     text: key_text(key),
@@ -85,6 +111,8 @@ impl Results {
     /// What was not acknowledged is sent again, unless something newer waits.
     pub(super) fn disconnected(&mut self) {
         self.seq = 0;
+        self.sent_bytes = 0;
+        self.most = UNACKED.0;
         let sent = std::mem::take(&mut self.sent);
         if Mutation::ResultForgotten.is_on() {
             return;

@@ -40,17 +40,56 @@ struct Slot {
     state: State,
     attempt: u32,
     since: u64,
+    /// Whether the object shall go: removals and the rest take turns.
+    removes: bool,
+    /// Whether what runs, or ran last, removes the object because its time to live had run out.
+    expires: bool,
+}
+
+/// What waits for a worker. A backlog of removals does not hold up what shall exist, nor the other way round.
+#[derive(Debug, Default)]
+struct Turns {
+    wanted: VecDeque<String>,
+    unwanted: VecDeque<String>,
+    unwanted_next: bool,
+}
+
+impl Turns {
+    fn push(&mut self, text: &str, removes: bool, front: bool) {
+        let queue = if removes {
+            &mut self.unwanted
+        } else {
+            &mut self.wanted
+        };
+        if front {
+            queue.push_front(text.to_owned());
+        } else {
+            queue.push_back(text.to_owned());
+        }
+    }
+
+    fn pop(&mut self) -> Option<String> {
+        let (first, second) = if self.unwanted_next {
+            (&mut self.unwanted, &mut self.wanted)
+        } else {
+            (&mut self.wanted, &mut self.unwanted)
+        };
+        let text = first.pop_front().or_else(|| second.pop_front())?;
+        self.unwanted_next = !self.unwanted_next;
+        Some(text)
+    }
 }
 
 /// The schedule.
 #[derive(Debug)]
 pub(super) struct Schedule {
     slots: HashMap<String, Slot>,
-    queue: VecDeque<String>,
+    queue: Turns,
     due: BTreeSet<(u64, String)>,
     needs: BTreeSet<String>,
     scopes: HashMap<String, BTreeSet<String>>,
     waves: HashMap<String, (String, u32)>,
+    blocked: usize,
     running: usize,
     most: f64,
     workers: f64,
@@ -61,11 +100,12 @@ impl Default for Schedule {
         let most = f64::from(limits::APPLY_WORKERS);
         Self {
             slots: HashMap::new(),
-            queue: VecDeque::new(),
+            queue: Turns::default(),
             due: BTreeSet::new(),
             needs: BTreeSet::new(),
             scopes: HashMap::new(),
             waves: HashMap::new(),
+            blocked: 0,
             running: 0,
             most,
             workers: most,
@@ -86,11 +126,25 @@ impl Schedule {
         self.set(text, State::Ready, now, false);
     }
 
+    /// Says whether the object of a key shall go.
+    fn removes(&mut self, text: &str, removes: bool, now: u64) {
+        let slot = self.slots.entry(text.to_owned()).or_insert(Slot {
+            state: State::Settled,
+            attempt: 0,
+            since: now,
+            removes,
+            expires: false,
+        });
+        slot.removes = removes;
+    }
+
     fn set(&mut self, text: &str, state: State, now: u64, front: bool) {
         let slot = self.slots.entry(text.to_owned()).or_insert(Slot {
             state: State::Settled,
             attempt: 0,
             since: now,
+            removes: false,
+            expires: false,
         });
         if let State::Backoff(until) = slot.state {
             self.due.remove(&(until, text.to_owned()));
@@ -103,11 +157,7 @@ impl Schedule {
         }
         match &state {
             State::Ready if slot.state != State::Ready => {
-                if front {
-                    self.queue.push_front(text.to_owned());
-                } else {
-                    self.queue.push_back(text.to_owned());
-                }
+                self.queue.push(text, slot.removes, front);
             }
             State::Backoff(until) => {
                 self.due.insert((*until, text.to_owned()));
@@ -117,11 +167,14 @@ impl Schedule {
             }
             _ => {}
         }
+        self.blocked += usize::from(state == State::Blocked);
+        self.blocked -= usize::from(slot.state == State::Blocked);
         slot.state = state;
     }
 
-    /// A key has a new generation. A running piece of work ends first.
-    pub(super) fn changed(&mut self, text: &str, now: u64, urgent: bool) {
+    /// Something else is wanted of a key than before: that its object goes, or what it shall be. A running piece of work ends first.
+    pub(super) fn changed(&mut self, text: &str, now: u64, urgent: bool, removes: bool) {
+        self.removes(text, removes, now);
         if let Some(slot) = self.slots.get_mut(text) {
             slot.attempt = 0;
             if slot.state == State::Running {
@@ -132,7 +185,8 @@ impl Schedule {
     }
 
     /// A key that nobody works on and that is not done with gets its turn.
-    pub(super) fn ensure(&mut self, text: &str, now: u64) {
+    pub(super) fn ensure(&mut self, text: &str, now: u64, removes: bool) {
+        self.removes(text, removes, now);
         match self.slots.get(text).map(|slot| &slot.state) {
             None | Some(State::Settled | State::Latched) => self.ready(text, now),
             Some(_) => {}
@@ -177,6 +231,19 @@ impl Schedule {
             keys.remove(text);
             if keys.is_empty() {
                 self.scopes.remove(&scope);
+            }
+        }
+    }
+
+    /// What waits for the hub's word need not wait any longer.
+    pub(super) fn no_word<'a>(&mut self, expired: impl Iterator<Item = &'a String>) {
+        for text in expired {
+            if self
+                .slots
+                .get(text)
+                .is_some_and(|s| s.state == State::Blocked)
+            {
+                self.retry_now(text, true);
             }
         }
     }
@@ -233,7 +300,7 @@ impl Schedule {
 
     /// A key of the scope has settled: others may go.
     fn unblock(&mut self, text: &str, now: u64) {
-        let Some((scope, _)) = self.waves.get(text) else {
+        let Some((scope, _)) = self.waves.get(text).filter(|_| self.blocked > 0) else {
             return;
         };
         let blocked = self
@@ -321,7 +388,7 @@ impl Schedule {
 impl Session {
     pub(super) fn take_work(&mut self) -> Option<Work> {
         while self.schedule.running < self.schedule.workers as usize {
-            let text = self.schedule.queue.pop_front()?;
+            let text = self.schedule.queue.pop()?;
             if self
                 .schedule
                 .slots
@@ -334,7 +401,12 @@ impl Session {
                 self.schedule.slots.remove(&text);
                 continue;
             };
-            if !entry.tombstone && self.schedule.waits(&text) {
+            if entry.expired && self.has_session() {
+                // The hub is about to say whether it wants it again.
+                self.schedule.set(&text, State::Blocked, self.now, false);
+                continue;
+            }
+            if !entry.is_unwanted() && self.schedule.waits(&text) {
                 let blocked = self.blank(&text, Outcome::BlockedOnDependency, BLOCKED_MS as u32);
                 self.schedule.set(&text, State::Blocked, self.now, false);
                 if let Some(mut blocked) = blocked {
@@ -348,8 +420,10 @@ impl Session {
                 continue;
             }
             let attempt = self.schedule.slots.get(&text).map_or(0, |s| s.attempt);
-            let work = if entry.tombstone {
+            let expires = entry.expired;
+            let work = if entry.is_unwanted() {
                 Work::Delete {
+                    expired: expires,
                     delete: Box::new(pb::Delete {
                         rev: entry.rev,
                         key: Some(entry.key.clone()),
@@ -380,6 +454,9 @@ impl Session {
             };
             self.schedule.running += 1;
             self.schedule.set(&text, State::Running, self.now, false);
+            if let Some(slot) = self.schedule.slots.get_mut(&text) {
+                slot.expires = expires;
+            }
             return Some(work);
         }
         None
@@ -405,10 +482,10 @@ impl Session {
             .schedule
             .slots
             .get(&text)
-            .is_some_and(|slot| slot.state == State::Running);
-        if !running {
+            .filter(|slot| slot.state == State::Running);
+        let Some(expires) = running.map(|slot| slot.expires) else {
             return;
-        }
+        };
         self.schedule.running = self.schedule.running.saturating_sub(1);
         self.schedule.throttle(done.throttled);
         let Some(entry) = self.copy.get(&text) else {
@@ -428,6 +505,11 @@ impl Session {
             self.schedule.set(&text, State::Ready, self.now, false);
             return;
         }
+        if entry.expired != expires {
+            // The hub went, or came back, meanwhile: what was done is not what is wanted now.
+            self.schedule.set(&text, State::Ready, self.now, false);
+            return;
+        }
         match done.verdict {
             Verdict::BodyNeeded if entry.body().is_some() => {
                 self.schedule.set(&text, State::Ready, self.now, false);
@@ -441,7 +523,12 @@ impl Session {
     }
 
     fn conclude(&mut self, text: &str, mut result: pb::ApplyResult) {
-        let outcome = result.outcome();
+        let expired = self.copy.get(text).is_some_and(|e| e.expired);
+        let outcome = match result.outcome() {
+            Outcome::Deleted | Outcome::Absent if expired => Outcome::Expired,
+            outcome => outcome,
+        };
+        result.outcome = outcome.into();
         let Some(blank) = self.blank(text, outcome, 0) else {
             return;
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use prost::bytes::Bytes;
 use upm_proto::{
     hub::v1::{self as pb, agent_frame},
-    ledger::{Entry as Counted, Root, bucket, content_digest, key_text, limits},
+    ledger::{Entry as Counted, Root, bucket, content_digest, key_text, limits, merged},
     mutation::Mutation,
 };
 
@@ -48,29 +48,42 @@ impl Session {
         let Some(key) = apply.key.clone() else {
             return self.lost(Lost::Protocol("an intent without a key"));
         };
-        let Some(body) = plain(&mut apply) else {
-            return self.lost(Lost::Protocol("a body that cannot be read"));
+        let text = key_text(&key);
+        let body = match apply.body.take() {
+            Some(pb::apply::Body::Patch(patch)) if self.link.patches => {
+                self.patched(&text, &patch, &apply.digest)
+            }
+            body => match body.and_then(plain) {
+                Some(body) if content_digest(&body)[..] == apply.digest[..] => Some(body),
+                Some(_) => {
+                    return self.lost(Lost::Protocol("a body that does not have its digest"));
+                }
+                None => return self.lost(Lost::Protocol("a body that cannot be read")),
+            },
         };
-        if content_digest(&body)[..] != apply.digest[..] {
-            return self.lost(Lost::Protocol("a body that does not have its digest"));
-        }
-        apply.body = Some(pb::apply::Body::Json(body));
+        // Without its body an intent is like an entry of a list: the body is asked for, if the object does not carry the intent already.
+        apply.body = body.map(pb::apply::Body::Json);
         if apply.traceparent.is_empty() {
             apply.traceparent = traceparent;
         }
-        let text = key_text(&key);
         self.schedule.scoped(&text, &apply.wave_scope, apply.wave);
         if self.is_stale(&text, apply.rev) {
             return self.contradicted("an intent that is older than what was sent");
         }
         let urgent = apply.priority == pb::Priority::High as i32;
+        let was_expired = self.copy.get(&text).is_some_and(|e| e.expired);
         let same = self.copy.get(&text).is_some_and(|e| {
             !e.tombstone && e.is(&apply.intent_uid, apply.generation) && e.digest == apply.digest
         });
         if same {
             self.copy.set_rev(&text, apply.rev);
-            self.copy.refresh(&text, Box::new(apply));
-            self.schedule.body_came(&text);
+            self.copy.set_life(&text, apply.ttl_seconds, false);
+            if self.copy.refresh(&text, Box::new(apply)) {
+                self.schedule.body_came(&text);
+            }
+            if was_expired {
+                self.schedule.changed(&text, self.now, urgent, false);
+            }
             return;
         }
         let entry = Entry {
@@ -81,6 +94,8 @@ impl Session {
             tombstone: false,
             how: (0, false),
             confirmed: false,
+            ttl_s: apply.ttl_seconds,
+            expired: false,
             traceparent: apply.traceparent.clone(),
             last: None,
             key,
@@ -89,7 +104,19 @@ impl Session {
         self.held.remove(&text);
         self.copy.put(text.clone(), entry);
         self.registers.changed(self.now, &text);
-        self.schedule.changed(&text, self.now, urgent);
+        self.schedule.changed(&text, self.now, urgent, false);
+    }
+
+    /// What a patch makes of the body that the copy holds; `None` when that is not the one that the hub took for it.
+    fn patched(&self, text: &str, patch: &pb::MergePatch, digest: &[u8]) -> Option<Bytes> {
+        let entry = self.copy.get(text).filter(|e| !e.tombstone);
+        if Mutation::PatchUnchecked.is_on() {
+            let base = entry.and_then(|e| e.body()).map_or(&b"{}"[..], |b| b);
+            return merged(base, &patch.patch).map(Bytes::from);
+        }
+        let base = entry.filter(|e| e.digest == patch.base_digest)?.body()?;
+        let body = merged(base, &patch.patch)?;
+        (content_digest(&body)[..] == digest[..]).then(|| body.into())
     }
 
     /// Whether the copy holds something newer of this key from the same ledger.
@@ -124,7 +151,7 @@ impl Session {
             .is_some_and(|e| e.tombstone && e.is(&delete.intent_uid, delete.generation));
         if same {
             self.copy.set_rev(&text, delete.rev);
-            self.schedule.ensure(&text, self.now);
+            self.schedule.ensure(&text, self.now, true);
             return;
         }
         let entry = Entry {
@@ -135,6 +162,8 @@ impl Session {
             tombstone: true,
             how: (delete.propagation, delete.orphan),
             confirmed: false,
+            ttl_s: 0,
+            expired: false,
             apply: None,
             traceparent: delete.traceparent,
             last: None,
@@ -142,7 +171,7 @@ impl Session {
         };
         self.held.remove(&text);
         self.copy.put(text.clone(), entry);
-        self.schedule.changed(&text, self.now, false);
+        self.schedule.changed(&text, self.now, false, true);
     }
 
     pub(super) fn bookmark(&mut self, bookmark: &pb::Bookmark) {
@@ -158,6 +187,9 @@ impl Session {
             .is_some_and(|expected| expected != self.copy.root());
         if bookmark.complete && differs && !self.link.reported_buckets {
             self.report_buckets();
+        }
+        if !differs && (bookmark.complete || bookmark.rev >= self.link.head_rev) {
+            self.revive();
         }
     }
 
@@ -277,7 +309,7 @@ impl Session {
             if !same_ledger {
                 entry.rev = 0;
             }
-            self.held.insert(text, stored(entry));
+            self.held.insert(text, entry.stored());
         }
         self.report_held(end.at_rev, reason);
     }
@@ -295,6 +327,8 @@ impl Session {
         });
         if same {
             self.copy.set_rev(text, listed.rev);
+            let expired = self.copy.get(text).is_some_and(|e| e.expired);
+            self.copy.set_life(text, listed.ttl_seconds, expired);
             if !same_ledger {
                 // This ledger may not have the result that an earlier one had.
                 self.copy.unconfirm(text);
@@ -303,7 +337,7 @@ impl Session {
                         result.rev = listed.rev;
                         self.results.put(result);
                     }
-                    None => self.schedule.ensure(text, self.now),
+                    None => self.schedule.ensure(text, self.now, expired),
                 }
             }
             return;
@@ -317,15 +351,18 @@ impl Session {
             tombstone: false,
             how: (0, false),
             confirmed: false,
+            ttl_s: listed.ttl_seconds,
+            expired: false,
         });
         self.copy.put(text.to_owned(), entry);
         self.registers.changed(self.now, text);
-        self.schedule.changed(text, self.now, false);
+        self.schedule.changed(text, self.now, false, false);
     }
 
     /// A key that the verified list does not have any more becomes a tombstone of our own.
     fn prune(&mut self, text: String, mut entry: Entry) {
         entry.tombstone = true;
+        entry.expired = false;
         entry.digest.clear();
         entry.apply = None;
         entry.confirmed = false;
@@ -333,7 +370,7 @@ impl Session {
         entry.how = (pb::Propagation::Background.into(), false);
         entry.generation += 1;
         self.copy.put(text.clone(), entry);
-        self.schedule.changed(&text, self.now, false);
+        self.schedule.changed(&text, self.now, false, true);
     }
 
     pub(super) fn report_held(&mut self, at_rev: u64, reason: &str) {
@@ -364,22 +401,9 @@ impl Session {
     }
 }
 
-fn stored(entry: Entry) -> Stored {
-    Stored {
-        key: entry.key,
-        uid: entry.uid,
-        generation: entry.generation,
-        digest: entry.digest,
-        rev: entry.rev,
-        tombstone: false,
-        how: entry.how,
-        confirmed: entry.confirmed,
-    }
-}
-
 /// The body as JSON; `None` when it cannot be read.
-fn plain(apply: &mut pb::Apply) -> Option<Bytes> {
-    match apply.body.take()? {
+fn plain(body: pb::apply::Body) -> Option<Bytes> {
+    match body {
         pb::apply::Body::Json(json) => Some(json),
         pb::apply::Body::JsonZstd(small) => zstd::bulk::decompress(&small, limits::JOINED_BYTES)
             .ok()

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use prost::{Message as _, bytes::Bytes};
 use upm_proto::{
     hub::v1::{self as pb, status_update},
-    ledger::{Entry as Counted, Root, content_digest, limits},
+    ledger::{Entry as Counted, Root, content_digest, limits, merge_patch},
     mutation::Mutation,
 };
 
@@ -36,6 +36,8 @@ struct Sent {
     seq: u64,
     mark: Mark,
     edges: usize,
+    /// Empty when gone.
+    body: Bytes,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,8 @@ struct Register {
     edges_dropped: u32,
     coalesced: u32,
     acked: Option<Mark>,
+    /// The body of `acked`, when it was acknowledged in this session.
+    base: Option<Bytes>,
     sent: VecDeque<Sent>,
     last_sent: Option<u64>,
     burst: u32,
@@ -125,6 +129,7 @@ impl Registers {
             edges_dropped: 0,
             coalesced: 0,
             acked: None,
+            base: None,
             sent: VecDeque::new(),
             last_sent: None,
             burst: 0,
@@ -199,7 +204,7 @@ impl Registers {
     }
 
     /// The next batch that is due.
-    pub(super) fn next(&mut self, now: u64, copy: &Copy) -> Option<pb::StatusBatch> {
+    pub(super) fn next(&mut self, now: u64, copy: &Copy, patches: bool) -> Option<pb::StatusBatch> {
         let mut batch = pb::StatusBatch::default();
         let mut bytes = 0;
         while batch.updates.len() < limits::STATUS_BATCH && bytes < limits::FRAME_BYTES / 2 {
@@ -230,7 +235,7 @@ impl Registers {
                 continue;
             }
             self.seq += 1;
-            let update = update(register, self.seq);
+            let update = update(register, self.seq, patches);
             bytes += update.encoded_len();
             let unsent = register.edges.len()
                 - register
@@ -243,6 +248,7 @@ impl Registers {
                 seq: self.seq,
                 mark: register.mark.clone(),
                 edges: unsent,
+                body: register.body.clone(),
             });
             register.last_sent = Some(now);
             register.coalesced = 0;
@@ -264,18 +270,21 @@ impl Registers {
             while register.sent.front().is_some_and(|s| s.seq <= seq)
                 && let Some(sent) = register.sent.pop_front()
             {
-                let edges = sent.edges.min(register.edges.len());
-                register.edges.drain(..edges);
-                register.edges_dropped = 0;
                 if resend
                     .iter()
                     .any(|digest| digest[..] == sent.mark.digest[..])
                 {
+                    // Nothing of it was kept: neither the body nor the edges.
                     register.acked = None;
+                    register.base = None;
                     again.push(text.clone());
-                } else {
-                    register.acked = Some(sent.mark);
+                    continue;
                 }
+                let edges = sent.edges.min(register.edges.len());
+                register.edges.drain(..edges);
+                register.edges_dropped = 0;
+                register.acked = Some(sent.mark);
+                register.base = Some(sent.body);
             }
         }
         for text in again {
@@ -285,6 +294,9 @@ impl Registers {
 
     /// What was on its way may have arrived or not.
     pub(super) fn disconnected(&mut self) {
+        for register in self.keys.values_mut() {
+            register.base = None;
+        }
         let order = std::mem::take(&mut self.order);
         if order.is_empty() && self.broken.is_empty() {
             self.seq = 0;
@@ -380,7 +392,26 @@ impl Registers {
     }
 }
 
-fn update(register: &Register, seq: u64) -> pb::StatusUpdate {
+/// The change of a body that the hub holds for certain: nothing else of the key is on its way.
+fn patch(register: &Register) -> Option<pb::MergePatch> {
+    let (acked, base) = (register.acked.as_ref()?, register.base.as_ref()?);
+    let fits = register.sent.is_empty()
+        && !acked.digest.is_empty()
+        && acked.uid == register.mark.uid
+        && register.body.len() >= limits::PATCH_BYTES;
+    if !fits {
+        return None;
+    }
+    Some(pb::MergePatch {
+        base_digest: acked.digest.clone().into(),
+        patch: merge_patch(base, &register.body)?.into(),
+    })
+}
+
+fn update(register: &Register, seq: u64, patches: bool) -> pb::StatusUpdate {
+    let patch = Some(register)
+        .filter(|register| patches && !register.gone)
+        .and_then(patch);
     pb::StatusUpdate {
         seq,
         key: Some(register.key.clone()),
@@ -391,6 +422,8 @@ fn update(register: &Register, seq: u64) -> pb::StatusUpdate {
         digest: register.mark.digest.clone().into(),
         body: Some(if register.gone {
             status_update::Body::Gone(true)
+        } else if let Some(patch) = patch {
+            status_update::Body::Patch(patch)
         } else {
             status_update::Body::Full(register.body.clone())
         }),

@@ -1,5 +1,8 @@
 //! The session as a state machine, by hand.
 
+mod expiry;
+mod later;
+mod patches;
 mod restored;
 mod tombstones;
 
@@ -57,6 +60,7 @@ impl Hand {
             resume: resume.into(),
             head_rev,
             compacted_rev: 21,
+            capabilities: hello.capabilities.clone(),
             status_root: hello.status_root.clone(),
             windows: Some(pb::Windows {
                 status_messages: 10,
@@ -141,6 +145,7 @@ impl Hand {
                 generation: apply.generation,
                 digest: apply.digest.clone(),
                 dseq: self.dseq,
+                ttl_seconds: apply.ttl_seconds,
             }));
         }
         self.dseq += 1;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use upm_proto::{
     hub::v1::{self as pb, Outcome},
+    ledger::content_digest,
     mutation::Mutation,
 };
 
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// What was read longer ago than this is not acted on.
-const STALE_MS: u64 = 10_000;
+pub(crate) const STALE_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
@@ -46,7 +47,7 @@ impl Cluster {
         self.work_on(work, live, 0, fails)
     }
 
-    /// Ends a piece of work whose object was looked at `age` milliseconds ago. Like the real API server it refuses what was decided on
+    /// Ends a piece of work whose object was looked at `age` milliseconds ago; for a time to live, that was asked for then. Like the real API server it refuses what was decided on
     /// another state of the object; like the real applier the work looks again then, and writes nothing after it stood still.
     pub(crate) fn work_on(
         &mut self,
@@ -57,7 +58,11 @@ impl Cluster {
     ) -> Done {
         let now = self.live(work.text());
         let fenced = !Mutation::ObjectUnfenced.is_on();
-        let is_stale = age > STALE_MS && matches!(work, Work::Apply { .. });
+        let may_be_late = matches!(
+            work,
+            Work::Verify { .. } | Work::Delete { expired: false, .. }
+        );
+        let is_stale = age > STALE_MS && !may_be_late;
         let is_gone = before.is_some() && now.is_none();
         let fails = fails || fenced && (is_stale || is_gone && matches!(work, Work::Apply { .. }));
         let live = if fenced && before.is_some() {
@@ -106,6 +111,13 @@ impl Cluster {
                         apply.generation
                     );
                     *highest = apply.generation;
+                    let Some(pb::apply::Body::Json(body)) = &apply.body else {
+                        panic!("I1: {text} is written without a body")
+                    };
+                    assert!(
+                        content_digest(body)[..] == apply.digest[..],
+                        "I1: {text} is written with a body that the ledger never had"
+                    );
                     self.uids += 1;
                     let live = Live {
                         uid: live.map_or(format!("uid-{}", self.uids), |l| l.uid),
@@ -129,6 +141,7 @@ impl Cluster {
                 text,
                 delete,
                 attempt,
+                ..
             } => match decide::decide_delete(live.as_ref(), delete, *attempt) {
                 Deletion::Delete { uid: of } if self.live(text).is_none_or(|l| l.uid != of) => {
                     // The precondition of the deletion.
@@ -197,7 +210,11 @@ impl Cluster {
     }
 }
 
-/// The status that the cluster shows for a generation.
+/// The status that the cluster shows for a generation: large enough that only its changes are worth sending.
 pub(crate) fn body(carried: &Carried) -> String {
-    format!("{{\"status\":{{\"seen\":{}}}}}", carried.generation)
+    let note = "n".repeat(600);
+    format!(
+        "{{\"status\":{{\"note\":\"{note}\",\"seen\":{}}}}}",
+        carried.generation
+    )
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use upm_proto::mutation::{Mutation, switch};
 use upm_store::Store;
 
-use super::{converges, empties, restores, store};
+use super::{converges, empties, restores, silences, store};
 
 /// Seeds until a mutation must have been caught.
 const SEEDS: u64 = 400;
@@ -20,6 +20,7 @@ enum Scene {
     Converges,
     Restores,
     Empties,
+    Silences,
 }
 
 impl Scene {
@@ -28,6 +29,7 @@ impl Scene {
             Self::Converges => converges(store, seed).map(drop).boxed(),
             Self::Restores => restores(store, seed).boxed(),
             Self::Empties => empties(store, seed).boxed(),
+            Self::Silences => silences(store, seed).boxed(),
         }
     }
 }
@@ -83,5 +85,9 @@ mutations! {
     results_that_are_forgotten_with_the_connection: ResultForgotten in Converges by "I";
     status_that_is_forgotten_with_the_connection: StatusForgotten in Converges by "I3";
     a_list_that_is_believed_without_a_guard: PruneUnguarded in Empties by "I4";
+    a_contact_that_does_not_end_a_silence: ContactForgotten in Silences by "G10";
+    what_expired_and_is_not_brought_back: ExpiredForGood in Silences by "I1";
+    a_patch_on_another_base: PatchUnchecked in Converges by "I1";
+    a_patch_of_status_on_another_base: StatusPatchUnchecked in Converges by "I3";
     a_restored_store_that_is_not_noticed: RestoreUnnoticed in Restores by "I";
 }

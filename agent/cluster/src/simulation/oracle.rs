@@ -1,6 +1,6 @@
 //! What must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use upm_hub::ledger;
 use upm_proto::{
@@ -9,9 +9,18 @@ use upm_proto::{
 };
 
 use super::{
-    cluster::{body, is_refused},
+    cluster::{STALE_MS, body, is_refused},
     world::{WINDOW, World},
 };
+use crate::{applier::decide::Live, session::Work};
+
+/// A process that has just begun removes nothing before it could dial, in milliseconds.
+const GRACE_MS: u64 = 30_000;
+/// Beyond its time to live an object stays for no longer than this: a restart, its first dial, the steps of the simulation.
+const SLACK_MS: u64 = 60_000;
+
+/// The objects of a cluster.
+pub(super) type Objects = BTreeMap<String, (pb::Key, Live)>;
 
 /// Times that one generation may be refused in one seed: restarts are few.
 const REFUSALS: u32 = 12;
@@ -97,13 +106,81 @@ pub(super) fn refusals_are_latched(world: &World) {
     }
 }
 
-/// I4: nothing was deleted without a tombstone.
-pub(super) fn deletes_have_tombstones(world: &World) {
-    for deleted in &world.cluster.deleted {
+/// I4: nothing was deleted without a tombstone, unless its time to live had run out just before.
+pub(super) fn deletes_have_tombstones(world: &mut World) {
+    for deleted in &world.cluster.deleted[world.silence.judged..] {
+        if world.tombstones.contains(deleted) {
+            continue;
+        }
+        let asked = world.silence.expired.get(deleted);
+        let asked = asked.unwrap_or_else(|| panic!("I4: {deleted:?} had no tombstone"));
         assert!(
-            world.tombstones.contains(deleted),
-            "I4: {deleted:?} had no tombstone"
+            world.now - asked <= STALE_MS,
+            "G10: {deleted:?} went long after its time had run out, when a session may have wanted it again"
         );
+    }
+    world.silence.judged = world.cluster.deleted.len();
+}
+
+/// G10: what goes because its time to live has run out has one, and it has run out.
+pub(super) fn expires_in_time(world: &mut World, work: &Work) {
+    let Work::Delete {
+        text,
+        delete,
+        expired: true,
+        ..
+    } = work
+    else {
+        return;
+    };
+    let intent = (delete.intent_uid.to_vec(), delete.generation);
+    let ttl = world.silence.lives.get(&intent).copied().unwrap_or(0);
+    assert!(ttl > 0, "G10: {text} goes and has no time to live");
+    let silence = world.now - world.silence.contact;
+    assert!(
+        silence >= u64::from(ttl) * 1_000,
+        "G10: {text} goes {silence} ms after the last contact, it may live for {ttl} s"
+    );
+    world
+        .silence
+        .expired
+        .insert((text.clone(), intent.0), world.now);
+}
+
+/// G10: without a session nothing is wanted for longer than its time to live. A process that has just begun dials first.
+pub(super) fn time_to_live_is_kept(world: &World) {
+    if world.agent.has_session() || world.agent_now() < GRACE_MS {
+        return;
+    }
+    let silence = world.now - world.silence.counted;
+    let expired = world.agent.expired().collect::<BTreeSet<_>>();
+    for (text, uid, generation, _) in world.agent.desired() {
+        let intent = (uid.to_vec(), generation);
+        let ttl = world.silence.lives.get(&intent).copied().unwrap_or(0);
+        assert!(
+            ttl == 0 || silence < u64::from(ttl) * 1_000 || expired.contains(text),
+            "G10: {text} is still wanted {silence} ms after the last contact, it may live for {ttl} s"
+        );
+    }
+}
+
+/// G10: after a silence the cluster is as it was, but for what had lived for too long.
+pub(super) fn only_time_to_live_has_passed(world: &World, before: &Objects, silence: u64) {
+    for (text, (_, was)) in before {
+        let carried = was.intent.as_ref().unwrap();
+        // What the copy holds counts, also when the API server has refused it.
+        let intent = (carried.uid.clone(), world.newest(text));
+        let ttl = u64::from(world.silence.lives[&intent]) * 1_000;
+        let deleted = (text.clone(), carried.uid.clone());
+        let expired = world.silence.expired.contains_key(&deleted);
+        match world.cluster.objects.get(text) {
+            Some((_, is)) if ttl == 0 => assert_eq!(is, was, "G10: {text} has changed"),
+            Some(_) => assert!(
+                silence < ttl + SLACK_MS,
+                "G10: {text} is still there after {silence} ms, it may live for {ttl} ms"
+            ),
+            None => assert!(ttl > 0 && expired, "G10: {text} went and may live for ever"),
+        }
     }
 }
 
@@ -192,15 +269,19 @@ pub(super) async fn converged(world: &mut World) {
 /// After an older backup: the agent's copy is what the ledger wants, and no object went that no tombstone names. Objects may be newer than
 /// the ledger: then the outcome says so.
 pub(super) fn kept_what_the_backup_does_not_know(
-    world: &World,
+    world: &mut World,
     before: &BTreeMap<String, Vec<u8>>,
 ) {
     deletes_have_tombstones(world);
     copy_is_wanted(world, "I1: the agent's copy of a restored ledger");
     for (text, uid) in before {
         let deleted = world.tombstones.contains(&(text.clone(), uid.clone()));
+        let expired = world
+            .silence
+            .expired
+            .contains_key(&(text.clone(), uid.clone()));
         assert!(
-            deleted || world.cluster.objects.contains_key(text),
+            deleted || expired || world.cluster.objects.contains_key(text),
             "I4: {text} went with the ledger"
         );
     }

@@ -3,6 +3,7 @@
 mod cluster_side;
 mod ledger_side;
 mod line;
+mod silence;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -18,7 +19,9 @@ use upm_hub::{
 use upm_proto::hub::v1 as pb;
 use upm_store::Store;
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, oracle};
+use silence::Silence;
+
 use crate::{
     applier::decide::Live,
     session::{Facts, Persist, Session, Stored, Work},
@@ -63,7 +66,19 @@ struct Line {
 /// Work under way: what was seen of the object, and when, once it was looked at.
 struct Begun {
     work: Work,
+    asked: u64,
     read: Option<(Option<Live>, u64)>,
+}
+
+impl Begun {
+    /// How old is what it goes by: what it has read, or for a time to live, that the session asked for it.
+    fn age(&self, now: u64) -> u64 {
+        match (&self.work, &self.read) {
+            (Work::Delete { expired: true, .. }, _) => now - self.asked,
+            (_, Some((_, at))) => now - at,
+            (_, None) => 0,
+        }
+    }
 }
 
 pub(super) struct World {
@@ -88,6 +103,7 @@ pub(super) struct World {
     durable: HashMap<String, Stored>,
     head: Persist,
     persisting: Option<Persist>,
+    pub(super) silence: Silence,
     pub(super) down: VecDeque<pb::HubFrame>,
     pub(super) up: VecDeque<pb::AgentFrame>,
     pub(super) cluster: Cluster,
@@ -164,6 +180,7 @@ impl World {
             durable: HashMap::new(),
             head: Persist::default(),
             persisting: None,
+            silence: Silence::default(),
             down: VecDeque::new(),
             up: VecDeque::new(),
             cluster: Cluster::default(),
@@ -207,12 +224,14 @@ impl World {
             955..960 => self.cut(),
             960..964 => self.restart_agent(),
             964..970 => self.cluster.finalize(),
-            970..972 => {
+            970..971 => self.away().await,
+            971..972 => self.forget_body(),
+            972..974 => {
                 let by = self.rng.random_range(1_000..20_000);
                 self.tick(by);
             }
-            972..974 => self.half_open(),
-            974..977 => self.slow(),
+            974..975 => self.half_open(),
+            975..977 => self.slow(),
             977..979 => self.stall(),
             979..981 => self.freeze_replica(),
             981..982 => self.freeze_agent(),
@@ -328,7 +347,14 @@ impl World {
         }
     }
 
-    fn agent_now(&self) -> u64 {
+    /// The generation that the agent's copy holds of a key.
+    pub(super) fn newest(&self, text: &str) -> u64 {
+        let mut desired = self.agent.desired();
+        let found = desired.find(|(t, ..)| *t == text);
+        found.map_or(0, |(_, _, generation, _)| generation)
+    }
+
+    pub(super) fn agent_now(&self) -> u64 {
         self.now - self.agent_began
     }
 
@@ -340,6 +366,7 @@ impl World {
         self.now += by;
         if !self.agent_stands_still() {
             self.agent.tick(self.agent_now());
+            oracle::time_to_live_is_kept(self);
         }
         let now = self.now;
         for side in self.sides.values_mut().filter(|side| now >= side.frozen) {

@@ -37,7 +37,10 @@ fn state(row: &IntentRow, result: &pb::ApplyResult, link: Link) -> pb::IntentSta
             outcome if is_settled(outcome) => return pb::IntentState::Settled,
             _ if result.retry_in_ms > 0 => return pb::IntentState::TransientFail,
             outcome if is_latched(outcome) => return pb::IntentState::Latched,
-            Outcome::Transient | Outcome::BlockedOnDependency | Outcome::Deleting => {
+            Outcome::Transient
+            | Outcome::BlockedOnDependency
+            | Outcome::Deleting
+            | Outcome::Expired => {
                 return pb::IntentState::TransientFail;
             }
             _ => {}

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use prost::Message as _;
 use upm_proto::{
     hub::v1::{self as pb, status_update},
-    ledger::{key_text, limits},
+    ledger::{content_digest, key_text, limits, merged},
     mutation::Mutation,
 };
 use upm_store::{Connection, time};
@@ -262,6 +262,7 @@ type IndexColumns = (
     String,
     i64,
     String,
+    Vec<u8>,
 );
 
 fn index(conn: &mut Connection, agent: &AgentRow) -> Result<Reply, Error> {
@@ -279,22 +280,26 @@ fn index(conn: &mut Connection, agent: &AgentRow) -> Result<Reply, Error> {
             intents::intent_uid,
             intents::generation,
             intents::digest,
+            intents::options,
         ))
         .load::<IndexColumns>(conn)?
         .into_iter()
         .map(
-            |(rev, group, version, kind, namespace, name, uid, generation, digest)| IndexEntry {
-                rev: rev as u64,
-                key: pb::Key {
-                    group,
-                    version,
-                    kind,
-                    namespace,
-                    name,
-                },
-                intent_uid: unhex(&uid),
-                generation: generation as u64,
-                digest: unhex(&digest),
+            |(rev, group, version, kind, namespace, name, uid, generation, digest, how)| {
+                IndexEntry {
+                    ttl_seconds: pb::Apply::decode(how.as_slice()).map_or(0, |how| how.ttl_seconds),
+                    rev: rev as u64,
+                    key: pb::Key {
+                        group,
+                        version,
+                        kind,
+                        namespace,
+                        name,
+                    },
+                    intent_uid: unhex(&uid),
+                    generation: generation as u64,
+                    digest: unhex(&digest),
+                }
             },
         )
         .collect();
@@ -346,11 +351,8 @@ pub fn commit(
             } => {
                 let mut resend = Vec::new();
                 for update in updates {
-                    if matches!(update.body, Some(status_update::Body::Patch(_))) {
-                        // No session agrees on patches, so no base is kept.
+                    if !commit_status(conn, &mut row, update)? {
                         resend.push(update.digest.clone());
-                    } else {
-                        commit_status(conn, &mut row, update)?;
                     }
                 }
                 Committed::Statuses {
@@ -439,21 +441,22 @@ fn commit_result(
     Ok(())
 }
 
+/// Keeps an update; false when it is a patch of something that is not here, so that it must be sent in full.
 fn commit_status(
     conn: &mut Connection,
     agent: &mut AgentRow,
     update: &pb::StatusUpdate,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let Some(key) = &update.key else {
-        return Ok(());
+        return Ok(true);
     };
     let text = key_text(key);
     let Some(intent) = IntentRow::read(conn, &agent.id, &text)? else {
-        return Ok(());
+        return Ok(true);
     };
     let uid = hex::encode(&update.intent_uid);
     if intent.tombstone || intent.intent_uid != uid {
-        return Ok(());
+        return Ok(true);
     }
     let before = StatusRow::read(conn, &agent.id, &text)?;
     let place = (agent.epoch, update.seq as i64);
@@ -461,19 +464,25 @@ fn commit_status(
         .as_ref()
         .is_some_and(|b| b.intent_uid == uid && (b.epoch, b.seq) >= place)
     {
-        return Ok(());
+        return Ok(true);
     }
     let (body, gone) = match &update.body {
         Some(status_update::Body::Full(json)) => {
             (String::from_utf8_lossy(json).into_owned(), false)
         }
+        Some(status_update::Body::Patch(patch)) => {
+            match patched(before.as_ref(), &uid, patch, &update.digest) {
+                Some(json) => (json, false),
+                None => return Ok(false),
+            }
+        }
         Some(status_update::Body::Gone(true)) => (String::new(), true),
-        _ => return Ok(()),
+        _ => return Ok(true),
     };
     if body.len() > limits::BODY_BYTES
         || serde_json::from_str::<serde::de::IgnoredAny>(&body).is_err() && !gone
     {
-        return Ok(());
+        return Ok(true);
     }
     let row = StatusRow {
         agent: agent.id.clone(),
@@ -505,7 +514,29 @@ fn commit_status(
     }
     row.count(&known, &mut root, true);
     agent.set_status_root(root);
-    Ok(())
+    Ok(true)
+}
+
+/// What a patch makes of the stored status; `None` when that is not its base.
+fn patched(
+    before: Option<&StatusRow>,
+    uid: &str,
+    patch: &pb::MergePatch,
+    digest: &[u8],
+) -> Option<String> {
+    if Mutation::StatusPatchUnchecked.is_on() {
+        let base = before.map_or("{}", |before| before.body.as_str());
+        return String::from_utf8(merged(base.as_bytes(), &patch.patch)?).ok();
+    }
+    let before = before.filter(|b| b.intent_uid == uid && !b.gone)?;
+    if unhex(&before.digest) != patch.base_digest {
+        return None;
+    }
+    let made = merged(before.body.as_bytes(), &patch.patch)?;
+    if content_digest(&made)[..] != *digest {
+        return None;
+    }
+    String::from_utf8(made).ok()
 }
 
 /// The ring of edges: what comes twice after a lost ack is kept once; the oldest fall out.

@@ -6,6 +6,8 @@ use upm_proto::{
 };
 use upm_store::{Store, testing};
 
+mod link;
+
 use super::{AgentRow, agents, enrol, read, session, write};
 use crate::{
     Error, MIGRATIONS,

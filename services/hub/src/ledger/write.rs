@@ -18,6 +18,8 @@ use crate::{
 /// Intents or keys in one request.
 const BATCH: usize = 100;
 const UID_BYTES: usize = 16;
+/// Seconds that a time to live may have: longer than it takes to notice that a session is gone and to dial again, at most 30 days.
+const TTL_S: std::ops::RangeInclusive<u32> = 60..=2_592_000;
 
 /// Who writes, checked.
 #[derive(Debug, Clone)]
@@ -110,6 +112,12 @@ pub fn prepare(wanted: Vec<pb::Intent>, owner: &str) -> Result<Vec<Prepared>, Er
         if intent.json.len() > limits::BODY_BYTES {
             return Err(Error::field(at("json"), "must be at most 1 MiB"));
         }
+        if intent.ttl_seconds != 0 && !TTL_S.contains(&intent.ttl_seconds) {
+            return Err(Error::field(
+                at("ttl_seconds"),
+                "must be 60 to 2592000, or 0 for never",
+            ));
+        }
         let canonical =
             canonical_json(&intent.json).map_err(|e| Error::field(at("json"), e.to_string()))?;
         let body =
@@ -125,6 +133,7 @@ pub fn prepare(wanted: Vec<pb::Intent>, owner: &str) -> Result<Vec<Prepared>, Er
             wave: intent.wave,
             wave_scope: owner.to_owned(),
             priority: intent.priority,
+            ttl_seconds: intent.ttl_seconds,
             ..pb::Apply::default()
         };
         prepared.push(Prepared {

@@ -12,12 +12,13 @@ use super::{
     Session,
     dirty::{DirtySet, Taken},
     message::{Body, Class, Command, Fresh, IndexEntry, Row},
+    patches::Bases,
 };
 
 /// Bytes that may lie in the send queue before more is read from the store.
 const QUEUED: usize = 256 * 1024;
 /// Keys read at once.
-const FETCH: usize = 64;
+const FETCH: usize = limits::DESIRED_MESSAGES as usize;
 /// Bodies read at once, in bytes.
 const FETCH_BYTES: u64 = 1024 * 1024;
 /// The store learns this many milliseconds late what the agent holds, unless something else is written anyway: nothing waits for it.
@@ -49,7 +50,9 @@ pub(super) struct Desired {
     pub(super) window: Window,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) resuming: bool,
+    pub(super) bases: Bases,
     dseq: u64,
+    acknowledged: u64,
     in_flight: VecDeque<(u64, usize)>,
     progress: u64,
     scanned: u64,
@@ -85,7 +88,9 @@ impl Desired {
             window: Window::default(),
             snapshot: None,
             resuming: true,
+            bases: Bases::default(),
             dseq: 0,
+            acknowledged: 0,
             in_flight: VecDeque::new(),
             progress: now,
             scanned: 0,
@@ -164,6 +169,7 @@ impl Desired {
     }
 
     pub(super) fn need(&mut self, revs: &[u64]) {
+        self.bases.missing(revs);
         for rev in revs {
             if self.needed.len() < limits::KEYS as usize {
                 self.needed.insert(*rev);
@@ -192,6 +198,7 @@ impl Desired {
         if ack.dseq > self.dseq || ack.durable_rev > self.bookmarked.max(self.received) {
             return Err(());
         }
+        self.acknowledged = self.acknowledged.max(ack.dseq);
         while let Some((dseq, size)) = self.in_flight.front().copied()
             && dseq <= ack.dseq
         {
@@ -351,7 +358,7 @@ impl Session {
             Some(Fetching::Revisions(revs)) => {
                 for row in rows {
                     last = last.max(row.rev);
-                    self.hand_over(row);
+                    self.hand_over(row, false);
                 }
                 // The store stops early when the bodies are many; it answers in the order of the revisions.
                 let rest = revs.into_iter().filter(|rev| *rev > last && last > 0);
@@ -367,7 +374,7 @@ impl Session {
                     if let Some(row) = by_text.remove(&key.text) {
                         seen += 1;
                         self.desired.dirty.done(&key, row.rev);
-                        self.hand_over(row);
+                        self.hand_over(row, self.patches);
                     } else if seen < answered || answered == 0 {
                         // Purged: there is nothing to send any more.
                         self.desired.dirty.gone(&key);
@@ -379,30 +386,57 @@ impl Session {
         }
     }
 
-    fn hand_over(&mut self, row: Row) {
+    /// Sends a row; an intent as a patch if it `may` be one.
+    fn hand_over(&mut self, row: Row, may: bool) {
         let dseq = self.desired.next_dseq(self.now);
         self.desired.handed = self.desired.handed.max(row.rev);
-        if row.rev > self.desired.scanned {
-            self.desired.ahead.insert(row.text, row.rev);
-            self.desired.scan_wanted = true;
-        }
+        let text = row.text;
         let (message, traceparent) = match row.body {
             Body::Apply(mut apply) => {
                 apply.dseq = dseq;
-                if self.zstd {
+                let patch = self.shrink(&text, &apply, may);
+                // A patch that is a small part of the body is smaller than whatever compression makes of it.
+                let is_small = |p: &pb::MergePatch| p.patch.len() * 4 < body_bytes(&apply);
+                if self.zstd && !patch.as_ref().is_some_and(is_small) {
                     compress(&mut apply);
+                }
+                if let Some(patch) = patch.filter(|p| p.patch.len() < body_bytes(&apply)) {
+                    apply.body = Some(pb::apply::Body::Patch(patch));
                 }
                 let trace = apply.traceparent.clone();
                 (hub_frame::Message::Apply(*apply), trace)
             }
             Body::Delete(mut delete) => {
                 delete.dseq = dseq;
+                self.desired.bases.forget(&text);
                 let trace = delete.traceparent.clone();
                 (hub_frame::Message::Delete(*delete), trace)
             }
         };
+        if row.rev > self.desired.scanned {
+            self.desired.ahead.insert(text, row.rev);
+            self.desired.scan_wanted = true;
+        }
         self.push_desired(dseq, message, traceparent);
         self.desired.complete = None;
+    }
+
+    /// The patch that may go instead of an intent's body, and what the agent holds from now on.
+    fn shrink(&mut self, text: &str, apply: &pb::Apply, may: bool) -> Option<pb::MergePatch> {
+        if !self.patches {
+            return None;
+        }
+        let Some(pb::apply::Body::Json(body)) = &apply.body else {
+            return None;
+        };
+        let desired = &mut self.desired;
+        let patch = Some(desired.acknowledged)
+            .filter(|_| may)
+            .and_then(|acknowledged| desired.bases.patch(text, body, acknowledged));
+        desired
+            .bases
+            .sent(self.now, apply.dseq, text, apply, body.clone());
+        patch
     }
 
     fn push_desired(&mut self, dseq: u64, message: hub_frame::Message, traceparent: String) {
@@ -505,6 +539,7 @@ impl Session {
                     intent_uid: entry.intent_uid.into(),
                     generation: entry.generation,
                     digest: entry.digest.into(),
+                    ttl_seconds: entry.ttl_seconds,
                     dseq,
                 })
             } else if let Some(delete) = tombstone {
@@ -530,6 +565,8 @@ impl Session {
             dseq,
             buckets: buckets.into(),
         };
+        // What the agent makes of the list decides which bodies it keeps.
+        self.desired.bases = Bases::default();
         self.desired.list(snapshot);
         self.push_desired(
             dseq,
@@ -575,6 +612,14 @@ impl Session {
         if self.now >= self.desired.entropy_at {
             self.desired.entropy_at = self.now + limits::ANTI_ENTROPY_MS;
         }
+    }
+}
+
+/// Bytes of a body as it is sent.
+fn body_bytes(apply: &pb::Apply) -> usize {
+    match &apply.body {
+        Some(pb::apply::Body::Json(body) | pb::apply::Body::JsonZstd(body)) => body.len(),
+        _ => 0,
     }
 }
 

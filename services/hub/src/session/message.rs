@@ -312,4 +312,6 @@ pub struct IndexEntry {
     pub generation: u64,
     /// SHA-256 of its body.
     pub digest: Vec<u8>,
+    /// Seconds without a session after which the object goes; 0 for never.
+    pub ttl_seconds: u32,
 }

@@ -63,12 +63,18 @@ impl Session {
         self.phase = Phase::Live;
         self.epoch = claim.epoch;
         self.incarnation.clone_from(&claim.incarnation);
-        let both = [pb::Capability::Zstd, pb::Capability::Tunnel]
+        let ours = [
+            pb::Capability::Zstd,
+            pb::Capability::Patch,
+            pb::Capability::Tunnel,
+        ];
+        let both = ours
             .into_iter()
             .filter(|c| hello.capabilities.contains(&(*c as i32)))
             .map(Into::into)
             .collect::<Vec<i32>>();
         self.zstd = both.contains(&(pb::Capability::Zstd as i32));
+        self.patches = both.contains(&(pb::Capability::Patch as i32));
         let wanted = hello.windows.unwrap_or_default();
         let (cap_messages, cap_bytes) = limits::DESIRED_CAP;
         self.desired.window = Window::new(
@@ -239,6 +245,7 @@ fn welcome(
             body_bytes: limits::BODY_BYTES as u32,
             keys: limits::KEYS,
             apply_workers: limits::APPLY_WORKERS,
+            result_messages: limits::RESULT_MESSAGES as u32,
         }),
         timers: Some(settings.timers()),
         hub_time: Some(prost_types::Timestamp {

@@ -7,6 +7,8 @@ use upm_proto::{
 
 mod fresh;
 mod level;
+mod overtaking;
+mod patches;
 
 use super::{Body, Claim, Class, Close, Command, Committed, Reply, Row, Session, Settings};
 

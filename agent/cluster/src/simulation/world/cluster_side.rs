@@ -12,10 +12,17 @@ impl World {
     pub(super) fn take_work(&mut self) {
         let now = self.agent_now();
         while let Some(work) = self.agent.next_work(now) {
-            self.running.push(Begun { work, read: None });
+            oracle::expires_in_time(self, &work);
+            let asked = self.now;
+            self.running.push(Begun {
+                work,
+                asked,
+                read: None,
+            });
         }
         if self.persisting.is_none() {
             self.persisting = self.agent.next_persist(now);
+            self.silence.taken();
         }
     }
 
@@ -34,10 +41,9 @@ impl World {
         }
         let begun = self.running.remove(at);
         let fails = !self.calm && self.rng.random_bool(0.15);
-        let (before, at) = begun.read.unwrap_or_default();
-        let done = self
-            .cluster
-            .work_on(&begun.work, before, self.now - at, fails);
+        let age = begun.age(self.now);
+        let (before, _) = begun.read.unwrap_or_default();
+        let done = self.cluster.work_on(&begun.work, before, age, fails);
         oracle::deletes_have_tombstones(self);
         self.agent.done(self.agent_now(), done);
     }
@@ -49,9 +55,9 @@ impl World {
         }
         let at = self.rng.random_range(0..self.late.len());
         let begun = self.late.remove(at);
-        if let Some((before, at)) = begun.read {
-            self.cluster
-                .work_on(&begun.work, before, self.now - at, false);
+        let age = begun.age(self.now);
+        if let Some((before, _)) = begun.read {
+            self.cluster.work_on(&begun.work, before, age, false);
             oracle::deletes_have_tombstones(self);
         }
     }
@@ -82,6 +88,7 @@ impl World {
                 ..persist.clone()
             };
             let now = self.agent_now();
+            self.silence.written(self.now);
             self.agent.persisted(now, &persist);
         }
     }
@@ -99,11 +106,11 @@ impl World {
         }
         // Calls that were on their way may have been done, or not.
         for begun in std::mem::take(&mut self.running) {
-            if let Some((before, at)) = begun.read
+            let age = begun.age(self.now);
+            if let Some((before, _)) = begun.read
                 && self.rng.random_bool(0.5)
             {
-                self.cluster
-                    .work_on(&begun.work, before, self.now - at, false);
+                self.cluster.work_on(&begun.work, before, age, false);
                 oracle::deletes_have_tombstones(self);
             }
         }
@@ -111,7 +118,7 @@ impl World {
             self.persist();
         }
         self.persisting = None;
-        if self.rng.random_bool(0.2) {
+        if !self.calm && self.rng.random_bool(0.2) {
             self.damage();
         }
         // The clock of a process begins with it.
@@ -125,6 +132,7 @@ impl World {
             .map(|(text, stored)| (text.clone(), Some(stored.clone())))
             .collect();
         head.entries.sort_by(|a, b| a.0.cmp(&b.0));
+        head.silent_ms = self.silent_until_now(head.silent_ms);
         self.agent.load(head);
         self.redial_at = self.now;
         // The new life lists everything.

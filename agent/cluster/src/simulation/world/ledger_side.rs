@@ -217,16 +217,23 @@ impl World {
             Some(before) if !before.tombstone => (before.uid, before.generation + 1),
             _ => (self.rng.random::<[u8; 16]>().to_vec(), 1),
         };
+        // Some are large enough that only their changes are worth sending.
+        let filler = "f".repeat(if name < 3 { 0 } else { 600 });
         let body = serde_json::json!({
             "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "UnitSet",
-            "metadata": {"name": key.name, "namespace": "p"}, "spec": {"units": generation},
+            "metadata": {"name": key.name, "namespace": "p"}, "spec": {"filler": filler, "units": generation},
         });
+        let ttl_seconds = [0, 0, 60, 90][self.rng.random_range(0..4)];
+        self.silence
+            .lives
+            .insert((uid.clone(), generation), ttl_seconds);
         let prepared = ledger::write::prepare(
             vec![pb::Intent {
                 key: Some(key),
                 intent_uid: uid.clone().into(),
                 generation,
                 json: serde_json::to_vec(&body).unwrap().into(),
+                ttl_seconds,
                 ..pb::Intent::default()
             }],
             OWNER,

@@ -6,7 +6,7 @@ use prost::Message as _;
 use rand::Rng as _;
 use upm_hub::session::{Session as Hub, Settings};
 use upm_proto::{
-    hub::v1::{self as pb, agent_frame, hub_frame},
+    hub::v1::{self as pb, agent_frame, hub_frame, status_update},
     ledger::key_text,
 };
 
@@ -147,6 +147,9 @@ impl World {
             _ => None,
         };
         self.agent.frame(self.agent_now(), frame);
+        if self.agent.has_session() {
+            self.silence.heard(self.now);
+        }
         if let Some(rev) = bookmark {
             oracle::bookmark_is_not_early(self, rev);
         }
@@ -176,6 +179,17 @@ impl World {
                     desired_bytes: 64 * 1024,
                     ..pb::Windows::default()
                 });
+            }
+            Some(agent_frame::Message::Status(batch)) if !self.calm => {
+                for update in &mut batch.updates {
+                    if let Some(status_update::Body::Patch(patch)) = &mut update.body
+                        && self.rng.random_bool(0.2)
+                    {
+                        // As an agent would make it that takes another body for the hub's.
+                        patch.base_digest = update.digest.clone();
+                        patch.patch = "{}".into();
+                    }
+                }
             }
             _ => {}
         }
