@@ -107,9 +107,8 @@ impl Session {
     pub(super) fn note_at(&self) -> u64 {
         match (self.silence(), self.contact.noted) {
             (None, None) => u64::MAX,
-            (None, Some(_)) => 0,
             (Some(_), _) if self.copy.first_to_expire().is_none() => u64::MAX,
-            (Some(_), None) => 0,
+            (None, Some(_)) | (Some(_), None) => 0,
             (Some(_), Some(at)) => at + NOTE_MS,
         }
     }
