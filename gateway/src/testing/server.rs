@@ -116,7 +116,7 @@ impl Drop for Server {
 
 /// Whoever had the address before may still be about to leave it.
 fn listen(address: SocketAddr) -> tokio::net::TcpListener {
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         if socket.bind(address).is_ok()

@@ -91,29 +91,35 @@ async fn each_message_comes_when_it_is_sent_and_idle_events_are_kept_alive() {
         settings.config.keep_alive = std::time::Duration::from_millis(100);
     })
     .await;
-    let mut http = gateway.http().await;
     let headers = [
         ("accept", "text/event-stream"),
         ("accept-encoding", "gzip;q=0"),
     ];
-    let request = http.request(
-        "GET",
-        "/v1/notes:watch?count=2&pauseMs=700",
-        &headers,
-        crate::refusal::empty(),
-    );
-    let mut body = http.send(request).await.into_body();
-    let mut comments = 0;
-    loop {
-        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        if data == ":\n\n" {
-            comments += 1;
-        } else {
-            assert!(data.starts_with(b"id: 1\n"), "{data:?}");
-            break;
-        }
+    let watch = async |query: &str| {
+        let mut http = gateway.http().await;
+        let path = format!("/v1/notes:watch?{query}");
+        let request = http.request("GET", &path, &headers, crate::refusal::empty());
+        let body = http.send(request).await.into_body();
+        (http, body)
+    };
+    let next = async |(_, body): &mut (Http, hyper::body::Incoming)| {
+        body.frame().await.unwrap().unwrap().into_data().unwrap()
+    };
+    // Nothing else comes for an hour.
+    let mut idle = watch("count=1&pauseMs=3600000").await;
+    for _ in 0..2 {
+        assert_eq!(next(&mut idle).await, ":\n\n");
     }
-    assert!(comments >= 2, "{comments}");
+    // The whole would take an hour.
+    let mut slow = watch("count=18000&pauseMs=200").await;
+    let first = loop {
+        let data = next(&mut slow).await;
+        if data != ":\n\n" {
+            break data;
+        }
+    };
+    assert!(first.starts_with(b"id: 1\n"), "{first:?}");
+    drop((idle, slow));
     gateway.end().await;
 }
 

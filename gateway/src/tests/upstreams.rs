@@ -51,7 +51,8 @@ impl Healthy {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_fails_while_the_only_server_restarts() {
-    let mut server = Server::start("a");
+    // No client of another test is given a port of this address while the server is away.
+    let mut server = Server::at("a", "127.1.0.1:0".parse().unwrap());
     let gateway = Running::before(&[&server]).await;
     let healthy = Healthy::before(&gateway);
     for round in 0..3 {
