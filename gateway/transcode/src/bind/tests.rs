@@ -299,6 +299,8 @@ fn binds_path_variables_of_other_types_and_refuses_wrong_ones() {
     }
 }
 
+static LISTED: OnceLock<Tables> = OnceLock::new();
+
 /// Tables in which books are listed by POST with a whole body.
 fn with_body(template: &str) -> Tables {
     let rule = HttpRule {
@@ -450,8 +452,7 @@ proptest! {
             query.push_str(&format!("&filter.lent={lent}"));
             body["filter"] = serde_json::json!({"lent": lent});
         }
-        static OWN: OnceLock<Tables> = OnceLock::new();
-        let own = OWN.get_or_init(|| with_body("/listed/{parent=shelves/*}"));
+        let own = LISTED.get_or_init(|| with_body("/listed/{parent=shelves/*}"));
         let by_body = bind_in(own, &Call(Method::POST, "/listed/shelves/1", "", &body.to_string())).unwrap();
         let as_json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         prop_assert_eq!(as_json(&list(&query).unwrap()), as_json(&by_body));
