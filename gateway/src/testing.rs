@@ -12,7 +12,7 @@ use upm_mesh::Drain;
 
 pub(crate) use self::{
     api::{descriptor_set, pool},
-    client::{Http, framed, frames, grpc, parts},
+    client::{Answer, Http, framed, frames, grpc, parts},
     server::Server,
 };
 use crate::{Authentication, Config, Descriptors, Error, Standalone};

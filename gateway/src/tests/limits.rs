@@ -271,6 +271,8 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
     )
     .await;
     http.get("/v1/notes/none").await;
+    // Names that callers make up become no labels.
+    http.get("/v1/made/up").await;
     let seen = http
         .call("GET", "/v1/behave", &[("traceparent", trace)], "")
         .await
@@ -293,6 +295,7 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
             metrics.text()
         );
     }
+    assert!(!metrics.text().contains("/v1/"), "{}", metrics.text());
     assert_eq!(operator.get("/readyz").await.status, 200);
     drop((http, operator));
     gateway.end().await;
@@ -301,7 +304,7 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(
         (&lines[0]["path"], &lines[0]["trace"]),
         (

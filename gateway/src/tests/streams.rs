@@ -249,6 +249,74 @@ async fn bytes_stream_up_and_down_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_a_talk_is_its_last_line() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let texts = "{\"title\":\"one\"}\n{\"title\":\"fail\"}\n";
+    let talk = gateway
+        .http()
+        .await
+        .post("/v1/rooms/1:talk", texts)
+        .await
+        .lines();
+    assert_eq!(talk[0]["title"], "re: one");
+    assert_eq!(talk[1]["error"]["status"], "ABORTED");
+    assert_eq!(talk[1]["error"]["message"], "the talk is over");
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_trailers_gets_those_of_a_stream() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let path = "/v1/notes:watch?count=2&fail=true";
+    // HTTP/1.1 wants their names in front, and nobody knows them there.
+    let mut http = Http::h2(gateway.address).await;
+    let takes = http.call("GET", path, &[("te", "trailers")], "").await;
+    assert_eq!(takes.trailers["x-notes-sent"], "2");
+    assert!(!takes.trailers.contains_key("grpc-status"));
+    assert_eq!(takes.lines().len(), 3);
+    let other = http.get(path).await;
+    assert!(other.trailers.is_empty());
+    drop(http);
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_may_be_far_larger_than_any_buffer() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let mut http = gateway.http().await;
+    for id in 0..4 {
+        let note = json!({"title": "x".repeat(3_000_000)}).to_string();
+        let made = http.post(&format!("/v1/notes?noteId={id}"), &note).await;
+        assert_eq!(made.status, 200);
+    }
+    let notes = http.get("/v1/notes").await.json();
+    let length = |note: &serde_json::Value| note["title"].as_str().unwrap().len();
+    let lengths: Vec<_> = notes["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(length)
+        .collect();
+    assert_eq!(lengths, [3_000_000; 4]);
+    let call = crate::testing::framed("demo.echo.ListNotesRequest", &json!({}));
+    let web = [("content-type", "application/grpc-web+proto")];
+    let path = "/demo.echo.Echo/ListNotes";
+    let answer = http.call("POST", path, &web, call.clone()).await;
+    let found = crate::testing::frames(&answer.body);
+    assert!(found[0].1.len() > 12_000_000 && found[1].0 == 0x80);
+    let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
+    let mut two = Http::h2(gateway.address).await;
+    let answer = two.call("POST", path, &grpc, call).await;
+    assert_eq!(answer.body.len(), found[0].1.len() + 5);
+    assert_eq!(answer.trailers["grpc-status"], "0");
+    drop((http, two));
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_ends_the_stream_of_the_server() {
     let server = Server::start("a");
     let gateway = Running::before(&[&server]).await;
