@@ -196,7 +196,7 @@ fn write(target: &Target, prefix: &str, stop: &AtomicBool, count: &AtomicU64) ->
                 report.confirmed.push(number);
                 count.fetch_add(1, Ordering::SeqCst);
                 let still = pulse.stood_still();
-                let gap = last.elapsed().saturating_sub(still - stood);
+                let gap = last.elapsed().saturating_sub(still.saturating_sub(stood));
                 report.longest_gap = report.longest_gap.max(gap);
                 (last, stood) = (Instant::now(), still);
             } else {
