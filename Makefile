@@ -35,10 +35,11 @@ record-session: ## keeps a session of this version for later ones to understand:
 fuzz: ## searches for input that breaks codec, router and HTTP entry of the gateway (FUZZ_CASES=… for longer)
 	PROPTEST_CASES=$${FUZZ_CASES:-20000} cargo test --locked -p upm-transcode -p upm-gateway --lib -- propert random damaged arbitrary never_panic
 
-gateway-clients: packages ## the gateway before clients and checkers of other makes: conformance, OpenAPI, curl, grpcurl, grpcio, Chromium
+gateway-clients: packages ## the gateway before clients and checkers of other makes: conformance, OpenAPI, curl, grpcurl, grpcio, Chromium, Envoy
 	gateway/stock/conformance.sh
 	gateway/stock/openapi.sh
 	gateway/stock/clients.sh
+	gateway/stock/envoy.sh
 
 bench-gateway: ## the gateway and Envoy side by side: CPU time, requests per second, latency, memory; and the codec by itself
 	gateway/bench/bench.sh

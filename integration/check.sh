@@ -84,6 +84,14 @@ check_refusals() {
   refuses upm-platform sqlite "SQLite with a Secret" store.existingSecret=upm-store
   refuses upm-platform mysql "no address for agents" 'hub.agentEndpoints=null'
   refuses upm-platform mysql "a Job without an image" identities.issue.kubectlImage=
+  refuses upm-platform mysql "a rate of nothing" gateway.ratePerAddress.perSecond=0
+  refuses upm-platform mysql "a rate that lets nobody begin" gateway.ratePerAddress.burst=0
+  refuses upm-platform sqlite "half a rate" gateway.ratePerPrincipal.perSecond=20
+  refuses upm-platform mysql "an origin with a path" 'gateway.allowedOrigins={https://ui.example.com/app}'
+  refuses upm-platform mysql "an origin without a scheme" 'gateway.allowedOrigins={ui.example.com}'
+  refuses upm-platform mysql "bodies that the gateway cannot hold" gateway.maxBodyBytes=67108865
+  refuses upm-platform mysql "bodies of no size" gateway.maxBodyBytes=0
+  refuses upm-platform mysql "a file for the access log" gateway.accessLog=/var/log/access
 }
 
 check_charts() {

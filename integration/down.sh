@@ -33,7 +33,7 @@ if own_cluster; then
   if helm status upm-agent --namespace $SYSTEM >/dev/null 2>&1; then
     # The agent is still there: it removes the project's namespace unless there is something in it.
     if kubectl get projects.upm.syntropycloud.io $PROJECT >/dev/null 2>&1; then
-      kubectl delete projects.upm.syntropycloud.io $PROJECT --timeout=60s >/dev/null
+      kubectl delete projects.upm.syntropycloud.io $PROJECT --timeout=180s >/dev/null
     fi
     say "removing the agent"
     helm uninstall upm-agent --namespace $SYSTEM --wait >/dev/null

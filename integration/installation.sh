@@ -78,10 +78,11 @@ platform_up() {
       --agent-address "$(hub_address)" >>"$LOG" 2>&1 </dev/null &
     echo $! >"$PID"
   fi
-  local deadline=$((SECONDS + 60))
+  local deadline=$((SECONDS + 180))
   until curl -sf "http://$API/healthz" >/dev/null; do
-    platform_runs || { tail -n 20 "$LOG" >&2; fail "the platform ended; its log is $LOG"; }
-    [ $SECONDS -lt $deadline ] || fail "the platform does not answer at $API after 60 s; its log is $LOG"
+    # Not platform_runs: the process may not have come to its program yet.
+    kill -0 "$(cat "$PID")" 2>/dev/null || { tail -n 20 "$LOG" >&2; fail "the platform ended; its log is $LOG"; }
+    [ $SECONDS -lt $deadline ] || fail "the platform does not answer at $API after 180 s; its log is $LOG"
     sleep 0.2
   done
   say "the platform answers at http://$API"
@@ -101,6 +102,19 @@ platform_stop() {
 
 # The first start makes the administrator; later ones log in again when the login has ended.
 sign_in() {
+  log_in
+  wait_until 120 "all modules know the administrator" modules_know_us
+}
+
+# Each module decides by a policy of its own, which comes within moments of its start, and of a change. `redis list` may not find the project.
+modules_know_us() {
+  local status=0
+  { "$UPM" cluster list && "$UPM" agent list; } >/dev/null 2>&1 || return
+  "$UPM" redis list --project $PROJECT >/dev/null 2>&1 || status=$?
+  [ $status = 0 ] || [ $status = 3 ]
+}
+
+log_in() {
   if [ ! -f "$ADMIN_PASSWORD" ]; then
     (umask 077 && head -c 24 /dev/urandom | base64 | tr -d '\n' >"$ADMIN_PASSWORD")
   fi
@@ -141,12 +155,12 @@ agent_up() {
     ;;
   esac
   kubectl apply --server-side --force-conflicts -f "$ROOT/helm/upm-agent/crds" >/dev/null
-  helm upgrade --install upm-agent "$ROOT/helm/upm-agent" --namespace $SYSTEM --wait --timeout 3m \
+  helm upgrade --install upm-agent "$ROOT/helm/upm-agent" --namespace $SYSTEM --wait --timeout 5m \
     --set "hub.endpoints={$(hub_address)}" --set "hub.caPin=$(cat "$HOME_UPM/ca-pin")" \
     --set "image.reference=$AGENT_IMAGE" --set "unitAgent.image=$UNIT_AGENT_IMAGE" --set "images.prefix=$IMAGE_PREFIX" >/dev/null
-  local deadline=$((SECONDS + 90))
+  local deadline=$((SECONDS + 180))
   until [ "$("$UPM" cluster get $CLUSTER -o json | json_field state)" = HEALTHY ]; do
-    [ $SECONDS -lt $deadline ] || { "$UPM" cluster list >&2; kubectl -n $SYSTEM logs -l app.kubernetes.io/name=upm-agent --tail=20 >&2; fail "the cluster is not healthy after 90 s"; }
+    [ $SECONDS -lt $deadline ] || { "$UPM" cluster list >&2; kubectl -n $SYSTEM logs -l app.kubernetes.io/name=upm-agent --tail=20 >&2; fail "the cluster is not healthy after 180 s"; }
     sleep 0.5
   done
   say "the agent is connected"
@@ -180,7 +194,12 @@ service_up() {
     say "operation $operation"
     "$UPM" operation watch "$operation"
   fi
+  # What is shown is how it is, and not a moment of its birth; one that is ill is shown as well.
+  local deadline=$((SECONDS + 60))
+  until service_ready || [ $SECONDS -ge $deadline ]; do sleep 0.5; done
 }
+
+service_ready() { [ "$("$UPM" redis get $SERVICE --project $PROJECT -o json | json_field state)" = READY ]; }
 
 summary() {
   "$UPM" redis get $SERVICE --project $PROJECT

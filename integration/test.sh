@@ -26,7 +26,7 @@ phase "Unit tests"
 cargo test --locked --workspace --exclude upm-integration
 
 phase "Clients and checkers of other makes before the gateway"
-for part in conformance openapi clients; do "$ROOT/gateway/stock/$part.sh" --built; done
+for part in conformance openapi clients envoy; do "$ROOT/gateway/stock/$part.sh" --built; done
 
 phase "Test cluster and images"
 "$HERE/cluster/cluster.sh" up

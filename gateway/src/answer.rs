@@ -185,6 +185,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_status_of_no_known_number_stays_what_it_is() {
+        let trailers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            HeaderValue::from_static("142"),
+        )]);
+        let frames = [Ok(Frame::trailers(trailers.clone()))];
+        let body = http_body_util::StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
+        assert_eq!(ends(body, None).await, trailers);
+        assert_eq!(Upstream::read(&trailers).unwrap().code, Code::Unknown);
+    }
+
+    #[tokio::test]
     async fn an_answer_that_is_no_grpc_becomes_a_status() {
         let mut response = Response::new(refusal::full("<html>secret</html>"));
         *response.status_mut() = http::StatusCode::BAD_GATEWAY;

@@ -31,6 +31,8 @@ pub struct Config {
     pub rate_per_principal: Option<Rate>,
     /// Time for a call whose method and caller set none; streams have none.
     pub default_timeout: Option<Duration>,
+    /// How long a call waits for a server of its upstream to become ready.
+    pub patience: Duration,
     /// How often an idle stream of server-sent events gets a comment, and an idle WebSocket a ping.
     pub keep_alive: Duration,
     /// Origins whose pages may call the API, for example `https://upm.example.com`; `*` for every origin.
@@ -77,6 +79,7 @@ impl Default for Config {
             rate_per_address: None,
             rate_per_principal: None,
             default_timeout: Some(Duration::from_secs(60)),
+            patience: Duration::from_secs(5),
             keep_alive: Duration::from_secs(15),
             allowed_origins: Vec::new(),
             grace: Duration::from_secs(20),

@@ -21,6 +21,8 @@ const NEVER_FORWARDED: &[&str] = &[
     "cookie",
     "expect",
     "forwarded",
+    "grpc-accept-encoding",
+    "grpc-encoding",
     "grpc-timeout",
     "host",
     "http2-settings",
@@ -149,6 +151,7 @@ mod tests {
         }
         let (headers, at) = head(&caller, "192.0.2.1".parse().unwrap(), None).unwrap();
         assert_eq!(headers["authorization"], "Bearer x");
+        assert_eq!(headers["te"], "trailers", "without it some servers refuse");
         assert_eq!(headers["traceparent"], "00-a-b-01");
         assert_eq!(headers["last-event-id"], "7");
         assert_eq!(headers["x-forwarded-for"], "192.0.2.1");

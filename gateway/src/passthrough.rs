@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 
@@ -74,7 +74,12 @@ pub(crate) async fn call(
 
 /// Frames pass as they are, so what caller and upstream agree on about their coding passes too.
 fn keep_codings(mut headers: http::HeaderMap, caller: &http::HeaderMap) -> http::HeaderMap {
-    for name in [header::ACCEPT_ENCODING, header::CONTENT_TYPE] {
+    for name in [
+        header::ACCEPT_ENCODING,
+        header::CONTENT_TYPE,
+        HeaderName::from_static("grpc-accept-encoding"),
+        HeaderName::from_static("grpc-encoding"),
+    ] {
         if let Some(value) = caller.get(&name)
             && !value.as_bytes().starts_with(b"application/grpc-web")
         {

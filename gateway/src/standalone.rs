@@ -75,6 +75,15 @@ impl Standalone {
     /// # Errors
     /// When the first descriptors cannot be had or used, a file cannot be read, or a listener fails.
     pub async fn run(self, drain: Drain, bound: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+        self.run_told(drain, |address, _| bound(address)).await
+    }
+
+    /// The same; `bound` also gets the address of the operators' port.
+    pub(crate) async fn run_told(
+        self,
+        drain: Drain,
+        bound: impl FnOnce(SocketAddr, Option<SocketAddr>),
+    ) -> Result<(), Error> {
         let (auth, anonymous) = self.auth()?;
         let services = self.services();
         // Reflection needs connections before there is a worker.
@@ -85,7 +94,12 @@ impl Standalone {
         let shared = Shared::new(config, view, auth)?;
         measure::observe(&shared);
         let (first, address) = listen(self.listen)?;
-        bound(address);
+        let operators = admin::bind(self.admin).await?;
+        let told = operators
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
+        bound(address, told);
         let mut workers = Workers::default();
         for index in 0..self.workers.max(1) {
             let listener = match index {
@@ -103,7 +117,7 @@ impl Standalone {
         }
         drop(first);
         let reload = source.follow(&shared, &services, anonymous, descriptors);
-        let admin = admin::serve(self.admin, shared.clone(), workers.ready(), drain.clone());
+        let admin = admin::serve(operators, &shared, workers.ready(), drain.clone());
         tokio::select! {
             biased;
             () = drain.signalled() => {}
@@ -144,7 +158,7 @@ impl Standalone {
                 places.sort();
                 let pool = match made.iter().find(|(known, _)| *known == places) {
                     Some((_, pool)) => pool.clone(),
-                    None => Pool::new(targets),
+                    None => Pool::new(targets, self.config.patience),
                 };
                 made.push((places, pool.clone()));
                 (service.clone(), pool)

@@ -5,14 +5,14 @@ mod api;
 mod client;
 mod server;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::task::JoinHandle;
 use upm_mesh::Drain;
 
 pub(crate) use self::{
     api::{descriptor_set, pool},
-    client::{Http, framed, frames, grpc, parts},
+    client::{Answer, Http, framed, frames, grpc, parts},
     server::Server,
 };
 use crate::{Authentication, Config, Descriptors, Error, Standalone};
@@ -20,6 +20,8 @@ use crate::{Authentication, Config, Descriptors, Error, Standalone};
 /// A gateway that runs.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where operators ask.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) folder: tempfile::TempDir,
     drain: Drain,
     task: JoinHandle<Result<(), Error>>,
@@ -52,17 +54,21 @@ impl Running {
             admin: None,
             config: Config {
                 spans: false,
+                // A machine that is busy with other tests is no server that is gone.
+                patience: Duration::from_secs(50),
                 ..Config::default()
             },
         };
         change(&mut settings);
         let drain = Drain::new();
         let (sender, bound) = tokio::sync::oneshot::channel();
-        let task = tokio::spawn(settings.run(drain.clone(), move |address| {
-            sender.send(address).unwrap();
+        let task = tokio::spawn(settings.run_told(drain.clone(), move |address, admin| {
+            sender.send((address, admin)).unwrap();
         }));
+        let (address, admin) = bound.await.expect("the gateway starts");
         Self {
-            address: bound.await.expect("the gateway starts"),
+            address,
+            admin,
             folder,
             drain,
             task,

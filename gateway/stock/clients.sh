@@ -129,7 +129,7 @@ grpcurl_cases() {
   call demo.echo.Echo/Behave '{"code": 9, "details": true}' -format-error
   has AS_YOU_SAID "$(jq -r '.details[0] | .reason // (."@value" | @base64d)' <<<"$OUTPUT" 2>/dev/null || echo "$OUTPUT")" "details"
   ok "$NAME" "errors, details"
-  call demo.echo.Echo/Behave '{"sleepMs": 60000}' -max-time 0.5
+  call demo.echo.Echo/Behave '{"sleepMs": 60000}' -max-time 5
   has 'DeadlineExceeded' "$OUTPUT" "a deadline"
   call demo.echo.Echo/Behave '{}' -H 'x-note: a value'
   is 'a value' "$(jq -r '.metadata["x-note"]' <<<"$OUTPUT")" "metadata"

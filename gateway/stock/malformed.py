@@ -3,6 +3,7 @@
 The requests are those of every protocol, with bytes changed, cut and repeated; the same ones in every run.
 """
 
+import os
 import random
 import socket
 import struct
@@ -89,10 +90,15 @@ def resident():
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
 
-def sockets():
-    import os
+def is_socket(descriptor):
+    try:
+        return os.readlink(descriptor).startswith("socket:")
+    except FileNotFoundError:  # closed since it was listed
+        return False
 
-    return sum(1 for name in os.listdir(f"/proc/{PID}/fd") if os.readlink(f"/proc/{PID}/fd/{name}").startswith("socket:"))
+
+def sockets():
+    return sum(1 for name in os.listdir(f"/proc/{PID}/fd") if is_socket(f"/proc/{PID}/fd/{name}"))
 
 
 def well():

@@ -18,14 +18,19 @@ made_once() {
   flock 7
   if [ ! -d "$REPLY" ]; then
     say "$name: fetching $*"
-    rm -rf "$REPLY.partial"
-    mkdir -p "$REPLY.partial"
-    "$command" "$REPLY.partial" "$@" || fail "$name could not be had"
+    twice fetched "$command" "$REPLY.partial" "$@" || fail "$name could not be had"
     mv "$REPLY.partial" "$REPLY"
     say "$name: there after $(seconds_since "$begin") s"
   fi
   touch "$REPLY"
   exec 7>&-
+}
+
+# fetched COMMAND FOLDER LIST...: in a folder that is empty in each try.
+fetched() {
+  rm -rf "$2"
+  mkdir -p "$2"
+  "$1" "${@:2}"
 }
 
 # A folder with node_modules. Scripts of packages are not run.
@@ -81,7 +86,7 @@ trap ended EXIT
 # Where a program says in its log that it listens; in REPLY.
 address_in() { # LOG
   touch "$1"
-  wait_until 60 "an address in ${1##*/}" grep -qE 'is up.*127\.0\.0\.1:[0-9]+|127\.0\.0\.1:[0-9]+.*is up' "$1"
+  wait_until 120 "an address in ${1##*/}" grep -qE 'is up.*127\.0\.0\.1:[0-9]+|127\.0\.0\.1:[0-9]+.*is up' "$1"
   REPLY=$(grep -E 'is up' "$1" | grep -oE '127\.0\.0\.1:[0-9]+' | head -n 1)
 }
 
@@ -91,7 +96,7 @@ UPM=$ROOT/target/debug/upm
 start_gateway() {
   "$ROOT/target/debug/examples/echo" "$WORK" >"$WORK/echo.log" 2>&1 &
   PIDS+=($!)
-  wait_until 60 "the server" test -s "$WORK/address"
+  wait_until 120 "the server" test -s "$WORK/address"
   ECHO=$(cat "$WORK/address")
   "$UPM" serve gateway --listen 127.0.0.1:0 --anonymous --allowed-origin '*' --descriptors "$WORK/api.pb" \
     --upstream "demo.echo.Echo=http://$ECHO" >"$WORK/gateway.log" 2>&1 &
@@ -107,7 +112,7 @@ start_platform() {
   PIDS+=($!)
   address_in "$WORK/platform.log"
   PLATFORM=$REPLY
-  wait_until 60 "the setup token" test -s "$WORK/platform/setup-token"
+  wait_until 120 "the setup token" test -s "$WORK/platform/setup-token"
 }
 
 # `--built`: the programs are taken as they lie under target/.

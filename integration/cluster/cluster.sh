@@ -50,6 +50,7 @@ up() {
   [[ $wanted =~ ^[1-9]$ ]] || fail "NODES must be 1 to $MAX_NODES, not '$wanted'"
   [ "$exists" -le "$wanted" ] || wanted=$exists # a node is never taken away from someone who uses it
   if healthy "$wanted"; then
+    services_reached
     say "the cluster is up: $(nodes_ready) node(s), kubeconfig $KUBECONFIG_ADMIN"
     return
   fi
@@ -75,9 +76,15 @@ up() {
   done
   "$HERE/images/images.sh" load pause >/dev/null
   wait_nodes "$wanted"
+  services_reached
+  say "the cluster is up: $wanted node(s), kubeconfig $KUBECONFIG_ADMIN"
+}
+
+# Waits until services are reached from the host and from every node.
+services_reached() {
+  local n
   services_wait host
   for n in $(node_numbers); do services_wait "n$n" nsenter --net="/run/netns/upm-n$n"; done
-  say "the cluster is up: $wanted node(s), kubeconfig $KUBECONFIG_ADMIN"
 }
 
 # Every process alive, and so many nodes Ready.
@@ -97,12 +104,12 @@ nodes_ready() {
 }
 
 wait_nodes() { # COUNT
-  local deadline=$((SECONDS + 90)) n
+  local deadline=$((SECONDS + 180)) n
   until [ "$(nodes_ready)" -ge "$1" ]; do
     for n in $(node_numbers); do
       process_alive "n$n-kubelet" || { process_log "n$n-kubelet"; fail "the kubelet of n$n ended; its log is $LOGS/n$n-kubelet.log"; }
     done
-    [ $SECONDS -lt $deadline ] || { kubectl get nodes >&2; fail "$1 node(s) should be Ready, but are not after 90 s"; }
+    [ $SECONDS -lt $deadline ] || { kubectl get nodes >&2; fail "$1 node(s) should be Ready, but are not after 180 s"; }
     sleep 0.2
   done
 }

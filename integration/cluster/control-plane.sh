@@ -26,12 +26,12 @@ control_plane_start() {
 }
 
 control_plane_wait() {
-  local deadline=$((SECONDS + 60)) name
+  local deadline=$((SECONDS + 180)) name
   until api_ready; do
     for name in etcd apiserver; do
       process_alive $name || { process_log $name; fail "$name ended; its log is $LOGS/$name.log"; }
     done
-    [ $SECONDS -lt $deadline ] || { process_log apiserver; fail "the API server is not ready after 60 s"; }
+    [ $SECONDS -lt $deadline ] || { process_log apiserver; fail "the API server is not ready after 180 s"; }
     sleep 0.1
   done
 }

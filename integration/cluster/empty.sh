@@ -30,14 +30,20 @@ remove_all() { # KIND
 if helm status upm-agent --namespace $SYSTEM >/dev/null 2>&1; then
   helm uninstall upm-agent --namespace $SYSTEM --wait >/dev/null
 fi
+# helm waits for the Deployment, and its pods end after it: one that still runs would put back what is removed below.
+no_agent() { [ -z "$(kubectl -n $SYSTEM get pods -l app.kubernetes.io/name=upm-agent -o name)" ]; }
+wait_until 120 "the end of the agent's pods" no_agent
+# What a test of the link that was killed leaves behind.
+nft delete table inet upm_link_test 2>/dev/null || true
 definitions=$(kubectl get crd -o name | sed -n 's|.*/\(.*\.upm\.syntropycloud\.io\)$|\1|p')
 for definition in $definitions; do remove_all "$definition"; done
-for definition in $definitions; do kubectl delete crd "$definition" >/dev/null; done
+for definition in $definitions; do kubectl delete crd "$definition" --ignore-not-found >/dev/null; done
 
 kubectl get namespaces -l "$OTHERS" -o name | while read -r namespace; do
-  kubectl delete "$namespace" --wait=false >/dev/null
+  # One that is on its way out may be gone by now.
+  kubectl delete "$namespace" --ignore-not-found --wait=false >/dev/null
 done
-deadline=$((SECONDS + 180))
+deadline=$((SECONDS + 300))
 while [ -n "$(kubectl get namespaces -l "$OTHERS" -o name)" ]; do
   [ $SECONDS -lt $deadline ] || fail "these namespaces do not go: $(kubectl get namespaces -l "$OTHERS" -o name | tr '\n' ' ')"
   sleep 0.5

@@ -43,11 +43,11 @@ END
 
 # Waits until services are reached from there: the API server under its ClusterIP.
 services_wait() { # NAME [PREFIX...]
-  local name=$1 deadline=$((SECONDS + 60))
+  local name=$1 deadline=$((SECONDS + 120))
   shift
-  until "$@" curl -sko /dev/null --max-time 2 "https://$SERVICE_API/livez"; do
+  until "$@" curl -sko /dev/null --max-time 5 "https://$SERVICE_API/livez"; do
     process_alive "$name-proxy" || { process_log "$name-proxy"; fail "the kube-proxy of $name ended; its log is $LOGS/$name-proxy.log"; }
-    [ $SECONDS -lt $deadline ] || fail "$name does not reach services after 60 s; the log of its kube-proxy is $LOGS/$name-proxy.log"
+    [ $SECONDS -lt $deadline ] || fail "$name does not reach services after 120 s; the log of its kube-proxy is $LOGS/$name-proxy.log"
     sleep 0.2
   done
 }

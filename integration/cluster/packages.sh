@@ -39,9 +39,12 @@ if [ ! -e $policy ]; then
   chmod 0755 $policy
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-# shellcheck disable=SC2086 # a list of words
-apt-get install -qq -y --no-install-recommends $missing >/dev/null
+# An update that reached some of the mirrors only is no failure to apt; what it missed the install misses. Others may hold dpkg's lock.
+packages_install() {
+  # shellcheck disable=SC2086 # a list of words
+  apt-get update -qq && apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 $missing >/dev/null
+}
+twice packages_install
 if [ -d /run/systemd/system ]; then
   for service in mariadb-server:mariadb redis-server:redis-server containerd:containerd docker-registry:docker-registry; do
     if grep -qx "${service%:*}" <<<"$missing"; then systemctl disable --quiet "${service#*:}"; fi

@@ -50,6 +50,12 @@ version_hash() {
   ) | sha256sum | cut -c1-12
 }
 
+# Fetches what packages are made of; prints how many there are with all that they need.
+fetch() { # LOG PACKAGE...
+  local found
+  found=$(go list -mod=readonly -deps "${@:2}" 2>"$1") && wc -l <<<"$found"
+}
+
 # Builds one group, with a line of progress every 15 s.
 build() { # GROUP TARGET
   local group=$1 target=$2 partial=$2.partial log=$2.log begin=$EPOCHREALTIME total pid out
@@ -59,7 +65,7 @@ build() { # GROUP TARGET
   # shellcheck disable=SC2046 # package paths
   set -- $(packages "$group")
   say "$group: fetching modules"
-  total=$(go list -mod=readonly -deps "$@" 2>"$log" | wc -l) || { cat "$log" >&2; fail "$group: its modules could not be had"; }
+  total=$(twice fetch "$log" "$@") || { cat "$log" >&2; fail "$group: its modules could not be had"; }
   say "$group: compiling $total packages"
   go build -v -mod=readonly -trimpath -ldflags "$(link_flags "$group")" -o "$partial/$out" "$@" >"$log" 2>&1 &
   pid=$!

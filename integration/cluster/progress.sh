@@ -26,6 +26,15 @@ wait_until() {
   done
 }
 
+# twice COMMAND...: once more after a pause when it fails, because a mirror or a registry may hiccup. Within it no failure ends the shell: a
+# function must return its own.
+twice() {
+  "$@" && return
+  say "failed: $1; once more in 20 s" >&2
+  sleep 20
+  "$@"
+}
+
 # No script ends without saying where.
 set -o errtrace
 trap 'fail "${BASH_SOURCE[0]##*/}:$LINENO: failed: $BASH_COMMAND"' ERR

@@ -40,7 +40,8 @@ use crate::{
 mod replicas;
 
 const OWNER: &str = "projects/p/redisServices/s";
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Only so that nothing hangs: an agent that waits for approval looks again after up to 15 s, a dead replica is noticed after 10 s.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A hub with its agent port and its mesh services.
 struct HubSide {
@@ -513,13 +514,14 @@ async fn enrols_applies_reports_and_resumes() {
         })
         .await
         .unwrap();
+    // At once, and not when a heartbeat is missed (15 s); a busy machine may take its time all the same.
     let cut = tokio::time::timeout(
-        Duration::from_secs(1),
+        Duration::from_secs(10),
         two.report.wait_for(|r| !r.connected),
     )
     .await
     .is_ok();
-    assert!(cut, "the session was not cut within a second");
+    assert!(cut, "the session was not cut at once");
     two.stop().await;
     hub.stop().await;
 }
@@ -528,7 +530,9 @@ async fn enrols_applies_reports_and_resumes() {
 async fn comes_back_to_a_hub_that_was_away() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut first = hub(&folder, &authority, local().await).await;
+    // No client of another test is given a port of this address while the hub is away.
+    let listener = TcpListener::bind("127.1.0.2:0").await.unwrap();
+    let mut first = hub(&folder, &authority, listener).await;
     let (token, pin) = first.token(true).await;
     let address = first.address.clone();
     let disk = Disk::default();

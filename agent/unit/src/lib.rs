@@ -21,6 +21,7 @@ pub mod install;
 pub mod launch;
 pub mod link;
 pub mod member;
+pub mod patience;
 pub mod ready;
 pub mod refusal;
 pub mod render;

@@ -7,6 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 
 use crate::info::Info;
+use crate::patience;
 
 /// The user that the rendered configuration makes for the unit agent.
 pub const USER: &str = "upm-agent";
@@ -90,16 +91,12 @@ impl Endpoint {
         let config = redis::AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_connection_timeout(None);
-        match tokio::time::timeout(
-            within,
-            client.get_multiplexed_async_connection_with_config(&config),
-        )
-        .await
-        {
-            Ok(opened) => Ok(Link {
+        let opening = client.get_multiplexed_async_connection_with_config(&config);
+        match patience::within(within, opening).await {
+            Some(opened) => Ok(Link {
                 connection: opened?,
             }),
-            Err(_) => Err(Error::Silent(within)),
+            None => Err(Error::Silent(within)),
         }
     }
 }
@@ -119,10 +116,10 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// One command.
     pub async fn call(&mut self, command: &Cmd, within: Duration) -> Result<Value, Error> {
-        match tokio::time::timeout(within, command.query_async::<Value>(&mut self.connection)).await
-        {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Error::Silent(within)),
+        let asking = command.query_async::<Value>(&mut self.connection);
+        match patience::within(within, asking).await {
+            Some(answer) => Ok(answer?),
+            None => Err(Error::Silent(within)),
         }
     }
 
@@ -138,11 +135,10 @@ impl Link {
     }
 
     async fn read(&mut self, command: &Cmd, within: Duration) -> Result<Info, Error> {
-        match tokio::time::timeout(within, command.query_async::<String>(&mut self.connection))
-            .await
-        {
-            Ok(answer) => Ok(Info::parse(&answer?)),
-            Err(_) => Err(Error::Silent(within)),
+        let asking = command.query_async::<String>(&mut self.connection);
+        match patience::within(within, asking).await {
+            Some(answer) => Ok(Info::parse(&answer?)),
+            None => Err(Error::Silent(within)),
         }
     }
 

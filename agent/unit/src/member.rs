@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::info::{Info, PARKED};
 use crate::link::{Endpoint, Error as LinkError, Link};
 use crate::refusal::Refusal;
-use crate::supervise::{Phase, Supervisor};
+use crate::supervise::{Phase, Process, Supervisor};
 use record::{Record, Role};
 use rules::{Elected, History};
 use store::Store;
@@ -99,6 +99,14 @@ enum Message {
     Damaged,
     /// The append-only file was cut at its end while it was loaded.
     Truncated,
+}
+
+/// A connection to one run of the server.
+struct Pinned {
+    link: Link,
+    info: Info,
+    /// Which start of the process it is.
+    starts: i32,
 }
 
 /// A handle to the member's task.
@@ -317,16 +325,22 @@ impl Keeper {
     }
 
     fn current(&self) -> Live {
-        self.live.borrow().of(self.process.now().starts)
+        self.live_in(self.process.now().starts)
     }
 
     fn set(&self, live: Live) {
         self.live.send_replace(live);
     }
 
+    /// What the server of this start is allowed to do; another one was started parked.
+    fn live_in(&self, starts: i32) -> Live {
+        self.live.borrow().of(starts)
+    }
+
     /// A connection to the run of the server that runs now, and what it says.
-    async fn pin(&mut self) -> Result<(Link, Info), LinkError> {
-        let pid = self.process.now().pid;
+    async fn pin(&mut self) -> Result<Pinned, LinkError> {
+        // both of one look: what is then told to this run must be on record for this run
+        let Process { pid, starts, .. } = self.process.now();
         if pid == 0 {
             return Err(LinkError::Down("the server does not run".to_owned()));
         }
@@ -334,7 +348,7 @@ impl Keeper {
             match link.info(ANSWER).await {
                 Ok(info) if info.process_id == pid => {
                     self.link = Some(link.clone());
-                    return Ok((link, info));
+                    return Ok(Pinned { link, info, starts });
                 }
                 Err(LinkError::Silent(within)) => {
                     self.link = Some(link);
@@ -351,7 +365,7 @@ impl Keeper {
             ));
         }
         self.link = Some(link.clone());
-        Ok((link, info))
+        Ok(Pinned { link, info, starts })
     }
 
     fn explain(&self, error: &LinkError) -> Refusal {
@@ -412,7 +426,7 @@ impl Keeper {
     }
 
     async fn park(&mut self) -> Result<(), LinkError> {
-        let (mut link, _) = self.pin().await?;
+        let Pinned { mut link, .. } = self.pin().await?;
         link.set("min-replicas-to-write", &NO_WRITES.to_string(), ANSWER)
             .await?;
         link.call(redis::cmd("REPLICAOF").arg(PARKED.0).arg(PARKED.1), ANSWER)
@@ -455,9 +469,12 @@ impl Keeper {
                 "host, port and replid of the primary are needed",
             ));
         }
-        let starts = self.process.now().starts;
         let leads = self.current().role == Some(Role::Primary);
-        let (mut link, info) = match self.pin().await {
+        let Pinned {
+            mut link,
+            info,
+            starts,
+        } = match self.pin().await {
             Ok(pinned) => pinned,
             // a primary of an older epoch must not stay one because it is slow
             Err(error) if leads => {
@@ -469,6 +486,7 @@ impl Keeper {
             }
             Err(error) => return Err(self.explain(&error)),
         };
+        let leads = self.live_in(starts).role == Some(Role::Primary);
         let base = self.store.get();
         let mut next = rules::follow(&base, epoch, history, &info)?;
         if info.loading && !info.follows(host, port) {
@@ -514,13 +532,16 @@ impl Keeper {
         if !(0..NO_WRITES).contains(&min_replicas) {
             return Err(Refusal::Invalid("min_replicas_to_write is out of range"));
         }
-        let starts = self.process.now().starts;
-        let before = self.current();
-        let leading = before.role == Some(Role::Primary);
-        let (mut link, info) = match self.pin().await {
+        let Pinned {
+            mut link,
+            info,
+            starts,
+        } = match self.pin().await {
             Ok(pinned) => pinned,
             Err(error) => return Err(self.explain(&error)),
         };
+        let before = self.live_in(starts);
+        let leading = before.role == Some(Role::Primary);
         let base = self.store.get();
         let next = rules::lead(
             &base,
@@ -590,13 +611,23 @@ impl Keeper {
         Err(LinkError::Down("the server keeps no backlog".to_owned()))
     }
 
+    /// A connection to the run of the server that leads under this epoch, what it is allowed, and its `min-replicas-to-write`.
+    async fn pin_primary(&mut self, epoch: i64) -> Result<(Link, Live, i32), Refusal> {
+        let store = self.store.clone();
+        let holds =
+            move |live: &Live| rules::holds(&store.get(), epoch, live.role == Some(Role::Primary));
+        holds(&self.current())?;
+        let pinned = self.pin().await.map_err(|error| self.explain(&error))?;
+        let live = self.live_in(pinned.starts);
+        let min_replicas = holds(&live)?;
+        Ok((pinned.link, live, min_replicas))
+    }
+
     async fn pause(&mut self, epoch: i64, pause: Duration) -> Result<(), Refusal> {
         if !(Duration::from_secs(1)..=Duration::from_mins(1)).contains(&pause) {
             return Err(Refusal::Invalid("pause must be 1 s to 60 s"));
         }
-        let live = self.current();
-        rules::holds(&self.store.get(), epoch, live.role == Some(Role::Primary))?;
-        let (mut link, _) = self.pin().await.map_err(|error| self.explain(&error))?;
+        let (mut link, live, _) = self.pin_primary(epoch).await?;
         self.set(Live {
             paused: true,
             min_replicas: NO_WRITES,
@@ -619,10 +650,7 @@ impl Keeper {
     }
 
     async fn resume(&mut self, epoch: i64) -> Result<(), Refusal> {
-        let live = self.current();
-        let min_replicas =
-            rules::holds(&self.store.get(), epoch, live.role == Some(Role::Primary))?;
-        let (mut link, _) = self.pin().await.map_err(|error| self.explain(&error))?;
+        let (mut link, live, min_replicas) = self.pin_primary(epoch).await?;
         let done = async {
             link.set("min-replicas-to-write", &min_replicas.to_string(), ANSWER)
                 .await?;
@@ -652,7 +680,7 @@ impl Keeper {
             .is_none_or(|grant| grant.epoch < record.promised_epoch);
         if (live.role.is_none() || promised_away) && !info.parked() && !info.loading {
             // it may have been seen before it was parked, and the news waited behind the promise
-            if let Ok((_, now)) = self.pin().await
+            if let Ok(Pinned { info: now, .. }) = self.pin().await
                 && (now.parked() || now.loading)
             {
                 return;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -22,9 +23,13 @@ use upm_proto::unit::v1::redis_member_service_client::RedisMemberServiceClient;
 use upm_proto::unit::v1::unit_service_client::UnitServiceClient;
 
 use crate::config::UnitConfig;
+use crate::member::store::Store;
 
 /// The password of the users' user.
 pub const PASSWORD: &str = "rig pass/word";
+
+/// Only keeps a test from hanging: on a busy machine everything takes its time.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A certificate authority.
 #[derive(Debug)]
@@ -69,12 +74,20 @@ impl Default for Authority {
     }
 }
 
+/// Who calls.
+const CONTROLLER: &str = "spiffe://upm/controller/kauntlet";
+/// How long one question may take before it is asked again.
+const ANSWER: Duration = Duration::from_secs(20);
+
 /// One unit.
 #[derive(Debug)]
 pub struct RigUnit {
     pub name: String,
     pub config: UnitConfig,
     pub running: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+    /// The way of a controller.
+    channel: Channel,
+    _ports: [TcpSocket; 2],
 }
 
 /// Some units that know nothing of each other.
@@ -85,16 +98,25 @@ pub struct Rig {
     directory: tempfile::TempDir,
 }
 
-/// A port that nobody listens on, below those that connections get by themselves.
-pub fn free_port() -> u16 {
+/// A port below those that connections get by themselves and that Kubernetes gives to services. The socket holds it for a server that is
+/// started later: as it does not listen and allows others on its address, that server gets it; the next look for a port does not.
+fn port() -> (u16, TcpSocket) {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 1000) as u16 * 10;
     loop {
-        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let held = TcpSocket::new_v4().unwrap();
+        if held.bind(([127, 0, 0, 1], port).into()).is_ok() {
+            held.set_reuseaddr(true).unwrap();
+            return (port, held);
         }
     }
+}
+
+/// In memory where there is such a place: a disk that others keep busy would hold up a server that syncs its files, until it counts as
+/// silent.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 fn package(name: &str) -> PathBuf {
@@ -109,7 +131,7 @@ impl Rig {
         let mut rig = Self {
             authority: Authority::new(),
             units: Vec::new(),
-            directory: tempfile::tempdir().unwrap(),
+            directory: directory(),
         };
         for index in 0..count {
             rig.add(index);
@@ -131,8 +153,9 @@ impl Rig {
         std::fs::write(at.join("identity/tls.key"), key).unwrap();
         std::fs::write(at.join("identity/ca.crt"), &self.authority.certificate).unwrap();
         let mut config = UnitConfig::read(&package("unit.yaml")).unwrap();
-        config.port = free_port();
-        config.listen = ([127, 0, 0, 1], free_port()).into();
+        let ((server, holds_server), (agent, holds_agent)) = (port(), port());
+        config.port = server;
+        config.listen = ([127, 0, 0, 1], agent).into();
         config.config.template = package("config.tmpl");
         config.config.value = package("values.yaml");
         config.config.output = at.join("run/redis.conf");
@@ -140,10 +163,13 @@ impl Rig {
         config.identity = at.join("identity");
         config.run = at.join("run");
         config.data = at.join("data");
+        let channel = self.way(&name, &config, CONTROLLER);
         self.units.push(RigUnit {
             name,
             config,
             running: None,
+            channel,
+            _ports: [holds_server, holds_agent],
         });
         self.start(index);
     }
@@ -169,16 +195,21 @@ impl Rig {
 
     /// The way of a controller to a unit agent.
     pub fn channel(&self, index: usize) -> Channel {
-        self.channel_as(index, "spiffe://upm/controller/kauntlet")
+        self.units[index].channel.clone()
     }
 
     pub fn channel_as(&self, index: usize, spiffe: &str) -> Channel {
+        let unit = &self.units[index];
+        self.way(&unit.name, &unit.config, spiffe)
+    }
+
+    fn way(&self, name: &str, config: &UnitConfig, spiffe: &str) -> Channel {
         let (certificate, key) = self.authority.issue(spiffe, "controller");
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority.certificate))
             .identity(Identity::from_pem(certificate, key))
-            .domain_name(host(&self.units[index].name));
-        Endpoint::from_shared(format!("https://{}", self.units[index].config.listen))
+            .domain_name(host(name));
+        Endpoint::from_shared(format!("https://{}", config.listen))
             .unwrap()
             .tls_config(tls)
             .unwrap()
@@ -197,14 +228,10 @@ impl Rig {
         i32::from(self.units[index].config.port)
     }
 
-    /// Pid of the server.
+    /// Pid of the server, once it runs: a signal to 0 would be one to this process and its siblings.
     pub async fn pid(&self, index: usize) -> i32 {
-        self.unit(index)
-            .get_unit(pb::GetUnitRequest {})
-            .await
-            .unwrap()
-            .into_inner()
-            .pid
+        let runs = |state: &pb::UnitState| state.pid > 0;
+        self.until_state(index, "it runs", runs).await.pid
     }
 
     /// Sends a signal to the server.
@@ -224,7 +251,8 @@ impl Rig {
         redis::Client::open(address.into_connection_info()?.set_redis_settings(settings))?
             .get_multiplexed_async_connection_with_config(
                 &redis::AsyncConnectionConfig::new()
-                    .set_response_timeout(Some(Duration::from_secs(5))),
+                    .set_connection_timeout(Some(PATIENCE))
+                    .set_response_timeout(Some(PATIENCE)),
             )
             .await
     }
@@ -236,14 +264,12 @@ impl Rig {
         what: &str,
         condition: impl Fn(&pb::RedisMember) -> bool,
     ) -> pb::RedisMember {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + PATIENCE;
         let mut last = None;
         while Instant::now() < until {
-            if let Ok(seen) = self
-                .member(index)
-                .observe_member(pb::ObserveMemberRequest {})
-                .await
-            {
+            let mut member = self.member(index);
+            let seen = member.observe_member(pb::ObserveMemberRequest {});
+            if let Ok(Ok(seen)) = tokio::time::timeout(ANSWER, seen).await {
                 let seen = seen.into_inner();
                 if condition(&seen) {
                     return seen;
@@ -257,19 +283,44 @@ impl Rig {
 
     /// Waits until a unit says that it is ready.
     pub async fn until_ready(&self, index: usize) -> pb::UnitState {
-        let until = Instant::now() + Duration::from_secs(20);
-        let mut reason = String::new();
+        self.until_state(index, "it is ready", |state| state.ready)
+            .await
+    }
+
+    async fn until_state(
+        &self,
+        index: usize,
+        what: &str,
+        condition: impl Fn(&pb::UnitState) -> bool,
+    ) -> pb::UnitState {
+        let until = Instant::now() + PATIENCE;
+        let mut last = None;
         while Instant::now() < until {
-            if let Ok(state) = self.unit(index).get_unit(pb::GetUnitRequest {}).await {
+            let mut unit = self.unit(index);
+            let state = unit.get_unit(pb::GetUnitRequest {});
+            if let Ok(Ok(state)) = tokio::time::timeout(ANSWER, state).await {
                 let state = state.into_inner();
-                if state.ready {
+                if condition(&state) {
                     return state;
                 }
-                reason = state.reason;
+                last = Some(state);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("unit {index} did not become ready: {reason}");
+        panic!("{what} did not come true for unit {index}: {last:#?}");
+    }
+
+    /// Waits until the append-only file of a member is on record as whole; of one that is killed before, no election trusts the data.
+    pub async fn until_whole(&self, index: usize) {
+        let directory = self.units[index].config.state_dir();
+        let until = Instant::now() + PATIENCE;
+        while !Store::open(&directory).is_ok_and(|store| store.get().aof_current) {
+            assert!(
+                Instant::now() < until,
+                "the append-only file of unit {index} is not whole"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

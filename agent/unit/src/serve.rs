@@ -16,12 +16,16 @@ use crate::info::Info;
 use crate::launch::Launcher;
 use crate::link::{Endpoint, Error as LinkError, Link};
 use crate::member::facts::StartFacts;
+use crate::member::record::Record;
 use crate::member::rules::{Elected, History};
 use crate::member::store::Store;
-use crate::member::{Member, view};
+use crate::member::{Live, Member, view};
 use crate::refusal::Refusal;
 use crate::supervise::{Process, Supervisor};
 use crate::watch::{Health, SILENT};
+
+/// How often a member that changes meanwhile is looked at again.
+const LOOKS: usize = 5;
 
 /// Everything the services look at.
 #[derive(Debug)]
@@ -46,6 +50,22 @@ pub struct Unit {
     pub server: Endpoint,
     /// A connection for looking only.
     pub looking: tokio::sync::Mutex<Option<(i32, Link)>>,
+}
+
+/// What the member was told, and the run of the server that it was told to.
+struct Told {
+    process: Process,
+    record: Record,
+    live: Live,
+}
+
+impl Told {
+    fn same(&self, other: &Self) -> bool {
+        let run = |process: &Process| (process.starts, process.pid);
+        run(&self.process) == run(&other.process)
+            && self.record == other.record
+            && self.live == other.live
+    }
 }
 
 impl Unit {
@@ -129,11 +149,33 @@ impl Unit {
         Err("no answer".to_owned())
     }
 
-    /// The member as it is now.
-    pub async fn observe(&self) -> pb::RedisMember {
+    fn told(&self) -> Told {
         let process = self.process.now();
-        let info = self.ask(&process).await;
-        let answered = self.health.borrow().answered_in(process.starts);
+        Told {
+            record: self.store.get(),
+            live: self.member.live(process.starts),
+            process,
+        }
+    }
+
+    /// The member as it is now. What the server says and what the member was told are of one moment: an offset of before the fence must
+    /// not be told as that of a fenced member, which may have acknowledged more in between.
+    pub async fn observe(&self) -> pb::RedisMember {
+        let mut told = self.told();
+        for _ in 0..LOOKS {
+            let info = self.ask(&told.process).await;
+            let now = self.told();
+            if info.is_err() || now.same(&told) {
+                return self.view(&now, info);
+            }
+            told = now;
+        }
+        let why = "the member changes while it is looked at";
+        self.view(&told, Err(why.to_owned()))
+    }
+
+    fn view(&self, told: &Told, info: Result<Info, String>) -> pb::RedisMember {
+        let answered = self.health.borrow().answered_in(told.process.starts);
         let facts = self
             .facts
             .lock()
@@ -141,10 +183,10 @@ impl Unit {
             .clone();
         view::member(&view::Parts {
             unit: &self.name,
-            record: &self.store.get(),
-            live: &self.member.live(process.starts),
+            record: &told.record,
+            live: &told.live,
             facts: &facts,
-            process: &process,
+            process: &told.process,
             answered,
             info: info.as_ref().map_err(Clone::clone),
         })

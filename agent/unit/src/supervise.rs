@@ -15,6 +15,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::patience;
+
 /// How to start the server.
 #[derive(Clone, Debug, Default)]
 pub struct Launch {
@@ -165,9 +167,9 @@ impl Supervisor {
     pub async fn kill(&self, within: Duration) -> bool {
         let (done, wait) = oneshot::channel();
         self.orders.send(Order::Kill { done }).await.is_ok()
-            && tokio::time::timeout(within, wait)
+            && patience::within(within, wait)
                 .await
-                .is_ok_and(|end| end.is_ok())
+                .is_some_and(|end| end.is_ok())
     }
 
     /// Shuts the server down and ends the supervisor.
@@ -307,13 +309,12 @@ impl Keeper {
                 let _ = done.send(());
                 if end { Next::End } else { Next::Rest }
             }
-            Some(Asked::Killed { done }) => {
+            Some(Asked::Killed) => {
                 self.publish(|process| {
                     process.phase = Phase::Backoff;
                     process.pid = 0;
                     process.last_exit = format!("{how}, to fence it");
                 });
-                let _ = done.send(());
                 Next::Restart
             }
             None => {
@@ -337,7 +338,15 @@ impl Keeper {
                                 Ok(()) => child.wait().await,
                                 Err(error) => Err(error),
                             };
-                            return (status, Some(Asked::Killed { done }));
+                            // at once: who fences waits for the end, not for the last lines and notes, which only the next start needs
+                            if status.is_ok() {
+                                self.publish(|process| {
+                                    process.phase = Phase::Backoff;
+                                    process.pid = 0;
+                                });
+                                let _ = done.send(());
+                            }
+                            return (status, Some(Asked::Killed));
                         }
                         Some(Order::Stop { grace, done }) => (false, grace, done),
                         Some(Order::End { grace, done }) => (true, grace, done),
@@ -358,9 +367,7 @@ enum Asked {
         end: bool,
         done: oneshot::Sender<()>,
     },
-    Killed {
-        done: oneshot::Sender<()>,
-    },
+    Killed,
 }
 
 fn spawn(launch: &Launch) -> std::io::Result<Child> {

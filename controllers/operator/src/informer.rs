@@ -230,15 +230,18 @@ where
         T: Resource<DynamicType = ()> + 'static,
     {
         let (sender, receiver) = mpsc::unbounded_channel();
+        let mut subscribers = self
+            .shared
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // under the lock: a change is in what is known now, or is told to the new subscriber, and never neither
         for object in self.all() {
             // the receiver is held below
             let _ = sender.send(object);
         }
-        self.shared
-            .subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(sender);
+        subscribers.push(sender);
+        drop(subscribers);
         futures::stream::unfold(receiver, |mut receiver| async {
             Some((receiver.recv().await?, receiver))
         })

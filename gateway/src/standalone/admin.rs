@@ -1,6 +1,11 @@
 //! What operators ask: `/metrics`, `/healthz`, `/readyz`, on a port of their own.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -18,17 +23,24 @@ const HEADERS: Duration = Duration::from_secs(10);
 
 type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Serves until the drain; never ends without an address.
+/// The listener, if there is an address.
+pub(super) async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    Ok(match address {
+        Some(address) => Some(TcpListener::bind(address).await?),
+        None => None,
+    })
+}
+
+/// Serves until the drain; never ends without a listener.
 pub(super) async fn serve(
-    address: Option<SocketAddr>,
-    shared: Arc<Shared>,
+    listener: Option<TcpListener>,
+    shared: &Arc<Shared>,
     ready: impl Fn() -> bool + Send + Sync + 'static,
     drain: Drain,
 ) -> Result<(), Error> {
-    let Some(address) = address else {
+    let Some(listener) = listener else {
         return std::future::pending().await;
     };
-    let listener = TcpListener::bind(address).await?;
     let ready: Ready = Arc::new(ready);
     let mut connections = JoinSet::new();
     loop {
@@ -40,7 +52,8 @@ pub(super) async fn serve(
             () = drain.signalled() => return Ok(()),
         };
         while connections.try_join_next().is_some() {}
-        let (shared, ready, drain) = (shared.clone(), ready.clone(), drain.clone());
+        // A connection may outlive the gateway by a moment; the access log is complete when the gateway has ended.
+        let (shared, ready, drain) = (Arc::downgrade(shared), ready.clone(), drain.clone());
         connections.spawn(async move {
             let service = service_fn(move |request: http::Request<Incoming>| {
                 let response = answer(request.uri().path(), &shared, &ready, &drain);
@@ -58,9 +71,17 @@ pub(super) async fn serve(
     }
 }
 
-fn answer(path: &str, shared: &Shared, ready: &Ready, drain: &Drain) -> Response<Full<Bytes>> {
+fn answer(
+    path: &str,
+    shared: &Weak<Shared>,
+    ready: &Ready,
+    drain: &Drain,
+) -> Response<Full<Bytes>> {
     let (status, text) = match path {
-        "/metrics" => (StatusCode::OK, measure::prometheus(shared)),
+        "/metrics" => match shared.upgrade() {
+            Some(shared) => (StatusCode::OK, measure::prometheus(&shared)),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "ended\n".to_owned()),
+        },
         "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
         "/readyz" if drain.is_draining() => {
             (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -33,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) state: Arc<State>,
     runtime: Option<tokio::runtime::Runtime>,
     end: Option<tokio::sync::oneshot::Sender<()>>,
+    serving: Option<tokio::task::JoinHandle<()>>,
+    health: tonic_health::server::HealthReporter,
 }
 
 /// What tests look at.
@@ -42,6 +44,10 @@ pub(crate) struct State {
     pub(crate) calls: AtomicUsize,
     /// Streams that run now.
     pub(crate) streams: AtomicUsize,
+    /// Connections that were accepted.
+    pub(crate) connections: AtomicUsize,
+    /// `Behave` and `Change` say UNAVAILABLE.
+    pub(crate) failing: AtomicBool,
     failed: Mutex<HashMap<String, i64>>,
     /// What was created, by name.
     notes: Mutex<BTreeMap<String, Value>>,
@@ -52,8 +58,17 @@ impl Server {
         Self::at(name, "127.0.0.1:0".parse().unwrap())
     }
 
+    /// One that says of itself how it is, by `grpc.health.v1`.
+    pub(crate) fn with_health(name: &str) -> Self {
+        Self::serve(name, "127.0.0.1:0".parse().unwrap(), true)
+    }
+
     /// At an address that is free again.
     pub(crate) fn at(name: &str, address: SocketAddr) -> Self {
+        Self::serve(name, address, false)
+    }
+
+    fn serve(name: &str, address: SocketAddr, health: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -75,29 +90,39 @@ impl Server {
         let echo = Echo {
             state: state.clone(),
         };
+        let (reporter, service) = tonic_health::server::health_reporter();
         let (end, ended) = tokio::sync::oneshot::channel();
-        runtime.spawn(
-            tonic::transport::Server::builder()
-                .add_service(echo)
-                .add_service(reflection)
-                .serve_with_incoming_shutdown(
-                    tokio_stream::wrappers::TcpListenerStream::new(listener),
-                    async {
-                        ended.await.ok();
-                    },
-                ),
-        );
+        let counted = state.clone();
+        let accepted =
+            tokio_stream::wrappers::TcpListenerStream::new(listener).inspect(move |_| {
+                counted.connections.fetch_add(1, Ordering::SeqCst);
+            });
+        let serving = tonic::transport::Server::builder()
+            .add_service(echo)
+            .add_service(reflection)
+            .add_optional_service(health.then_some(service))
+            .serve_with_incoming_shutdown(accepted, async {
+                ended.await.ok();
+            });
+        let serving = runtime.spawn(async move {
+            serving.await.ok();
+        });
         Self {
             address,
             state,
             runtime: Some(runtime),
             end: Some(end),
+            serving: Some(serving),
+            health: reporter,
         }
     }
 
-    /// Ends with a GOAWAY, like a rolling restart.
-    pub(crate) fn stop(&mut self) {
+    /// Ends with a GOAWAY, like a rolling restart, once its calls have ended.
+    pub(crate) async fn stop(&mut self) {
         self.end.take();
+        if let Some(serving) = self.serving.take() {
+            serving.await.ok();
+        }
     }
 
     /// Ends without a word.
@@ -105,6 +130,16 @@ impl Server {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+
+    /// What it says of itself from now on.
+    pub(crate) async fn say_serving(&self, serving: bool) {
+        let status = if serving {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        self.health.set_service_status("", status).await;
     }
 }
 
@@ -116,7 +151,7 @@ impl Drop for Server {
 
 /// Whoever had the address before may still be about to leave it.
 fn listen(address: SocketAddr) -> tokio::net::TcpListener {
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         if socket.bind(address).is_ok()
@@ -241,6 +276,10 @@ impl State {
                 Ok(Response::new(Box::pin(stream::iter(parts))))
             }
             "Upload" => Ok(one(uploaded(&[request]))),
+            "Mirror" => Ok(one(request)),
+            "Behave" | "Change" if self.failing.load(Ordering::SeqCst) => {
+                Err(Status::unavailable("not now"))
+            }
             "Behave" | "Change" => self.behave(&request, &metadata).await.map(one),
             _ => Err(Status::unimplemented("no such method")),
         }
@@ -274,6 +313,9 @@ impl State {
         Response::new(Box::pin(messages.map(move |message| {
             let _ = &counted;
             let mut message = message?;
+            if message["title"] == "fail" {
+                return Err(Status::aborted("the talk is over"));
+            }
             let title = format!("re: {}", text(&message, "title"));
             message["title"] = title.into();
             Ok(message)

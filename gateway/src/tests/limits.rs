@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    AccessLog, Authentication, Rate, auth,
+    AccessLog, Authentication, BodyError, Rate, auth,
     testing::{Http, Running, Server, framed},
 };
 
@@ -199,7 +201,14 @@ async fn more_work_than_there_is_room_for_is_shed() {
     let server = Server::start("a");
     let gateway = Running::with(&[&server], |settings| settings.config.max_in_flight = 1).await;
     let mut first = gateway.http().await;
-    let slow = tokio::spawn(async move { first.get("/v1/behave?sleepMs=1500").await.status });
+    // It runs until we say so, and not for a time.
+    let (mut lines, body) = http_body_util::channel::Channel::<Bytes, BodyError>::new(1);
+    let headers = [("content-type", "application/x-ndjson")];
+    let body = body.boxed_unsync();
+    let request = first.request("POST", "/v1/notes:collect", &headers, body);
+    let slow = tokio::spawn(async move { first.send(request).await.status() });
+    let line = Bytes::from("{\"title\":\"a\"}\n");
+    lines.send_data(line).await.unwrap();
     while server.state.calls.load(std::sync::atomic::Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -208,6 +217,7 @@ async fn more_work_than_there_is_room_for_is_shed() {
         (shed.status.as_u16(), shed.header("retry-after")),
         (503, "1")
     );
+    drop(lines);
     assert_eq!(slow.await.unwrap(), 200);
     assert_eq!(gateway.http().await.get("/v1/notes/7").await.status, 200);
     gateway.end().await;
@@ -244,14 +254,10 @@ async fn slow_clients_are_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_by_method_and_written_to_the_log() {
     let server = Server::start("a");
-    let admin = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("access.log");
     let gateway = Running::with(&[&server], |settings| {
-        settings.admin = Some(admin);
+        settings.admin = Some("127.0.0.1:0".parse().unwrap());
         settings.config.access_log = Some(AccessLog::File(log.clone()));
     })
     .await;
@@ -265,6 +271,8 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
     )
     .await;
     http.get("/v1/notes/none").await;
+    // Names that callers make up become no labels.
+    http.get("/v1/made/up").await;
     let seen = http
         .call("GET", "/v1/behave", &[("traceparent", trace)], "")
         .await
@@ -274,7 +282,7 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
         forwarded.starts_with(&trace[..36]) && forwarded != trace,
         "{forwarded}"
     );
-    let mut operator = Http::h1(admin).await;
+    let mut operator = Http::h1(gateway.admin.unwrap()).await;
     let metrics = operator.get("/metrics").await;
     for line in [
         "upm_gateway_calls_total{method=\"/demo.echo.Echo/GetNote\",code=\"OK\"} 1",
@@ -287,6 +295,7 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
             metrics.text()
         );
     }
+    assert!(!metrics.text().contains("/v1/"), "{}", metrics.text());
     assert_eq!(operator.get("/readyz").await.status, 200);
     drop((http, operator));
     gateway.end().await;
@@ -295,7 +304,7 @@ async fn requests_are_counted_by_method_and_written_to_the_log() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(
         (&lines[0]["path"], &lines[0]["trace"]),
         (

@@ -117,6 +117,13 @@ async fn bytes_of_any_kind_go_up_and_down_as_they_are() {
         (&put["contentType"], &put["name"]),
         (&json!("image/png"), &json!("files/a"))
     );
+    // What the query says of the bytes is not put among them.
+    let path = "/v1/files/a?file.data=YWJj&file.contentType=text/x";
+    let put = http.call("PUT", path, &picture, "ab").await.json();
+    assert_eq!(
+        (&put["bytes"], &put["contentType"]),
+        (&json!("2"), &json!("image/png"))
+    );
     gateway.end().await;
 }
 
@@ -149,6 +156,76 @@ async fn a_call_ends_at_the_deadline_that_the_caller_sets() {
         .call("GET", "/v1/behave", &[("x-server-timeout", "soon")], "")
         .await;
     assert_eq!(wrong.status, 400);
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_never_reaches_a_server() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let mut http = gateway.http().await;
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let wrong = http.call("POST", "/v1/notes", &form, "title=a").await;
+    assert_eq!(
+        (wrong.status.as_u16(), wrong.reason().as_str()),
+        (415, "CONTENT_TYPE_UNSUPPORTED")
+    );
+    for (method, path, status) in [
+        ("POST", "/v1/nothing", 404),
+        ("POST", "/v1/notes/7", 405),
+        ("POST", "/v1/notes?color=red", 400),
+        ("GET", "/v1/notes?pageSize=1&pageSize=2", 400),
+    ] {
+        let wrong = http.call(method, path, &[], "").await;
+        assert_eq!(wrong.status, status, "{method} {path}: {}", wrong.text());
+        assert!(!wrong.reason().is_empty(), "every error says why");
+    }
+    let calls = server.state.calls.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(calls, 0);
+    assert_eq!(
+        http.get("/v1/notes/7").await.status,
+        200,
+        "the connection goes on"
+    );
+    drop(http);
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_of_rest_does_not_speak_for_the_frames_of_the_gateway() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let headers = [
+        ("grpc-accept-encoding", "gzip"),
+        ("grpc-encoding", "gzip"),
+        ("grpc-timeout", "30S"),
+        ("x-note", "a value"),
+    ];
+    let seen = gateway
+        .http()
+        .await
+        .call("GET", "/v1/behave", &headers, "")
+        .await
+        .json();
+    let seen = seen["metadata"].as_object().unwrap();
+    assert!(!seen.contains_key("grpc-accept-encoding") && !seen.contains_key("grpc-encoding"));
+    assert!(seen.contains_key("grpc-timeout") && seen["x-note"] == "a value");
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_without_a_mask_names_the_fields_of_its_body() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let mut http = gateway.http().await;
+    let json = [("content-type", "application/merge-patch+json")];
+    let note = r#"{"title": "new", "genre": "POETRY"}"#;
+    let mirrored = http.call("PATCH", "/v1/mirror", &json, note).await.json();
+    assert_eq!(mirrored["updateMask"], "title,genre");
+    let said = http
+        .call("PATCH", "/v1/mirror?updateMask=size", &json, note)
+        .await;
+    assert_eq!(said.json()["updateMask"], "size");
     gateway.end().await;
 }
 

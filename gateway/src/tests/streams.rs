@@ -91,29 +91,35 @@ async fn each_message_comes_when_it_is_sent_and_idle_events_are_kept_alive() {
         settings.config.keep_alive = std::time::Duration::from_millis(100);
     })
     .await;
-    let mut http = gateway.http().await;
     let headers = [
         ("accept", "text/event-stream"),
         ("accept-encoding", "gzip;q=0"),
     ];
-    let request = http.request(
-        "GET",
-        "/v1/notes:watch?count=2&pauseMs=700",
-        &headers,
-        crate::refusal::empty(),
-    );
-    let mut body = http.send(request).await.into_body();
-    let mut comments = 0;
-    loop {
-        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        if data == ":\n\n" {
-            comments += 1;
-        } else {
-            assert!(data.starts_with(b"id: 1\n"), "{data:?}");
-            break;
-        }
+    let watch = async |query: &str| {
+        let mut http = gateway.http().await;
+        let path = format!("/v1/notes:watch?{query}");
+        let request = http.request("GET", &path, &headers, crate::refusal::empty());
+        let body = http.send(request).await.into_body();
+        (http, body)
+    };
+    let next = async |(_, body): &mut (Http, hyper::body::Incoming)| {
+        body.frame().await.unwrap().unwrap().into_data().unwrap()
+    };
+    // Nothing else comes for an hour.
+    let mut idle = watch("count=1&pauseMs=3600000").await;
+    for _ in 0..2 {
+        assert_eq!(next(&mut idle).await, ":\n\n");
     }
-    assert!(comments >= 2, "{comments}");
+    // The whole would take an hour.
+    let mut slow = watch("count=18000&pauseMs=200").await;
+    let first = loop {
+        let data = next(&mut slow).await;
+        if data != ":\n\n" {
+            break data;
+        }
+    };
+    assert!(first.starts_with(b"id: 1\n"), "{first:?}");
+    drop((idle, slow));
     gateway.end().await;
 }
 
@@ -239,6 +245,74 @@ async fn bytes_stream_up_and_down_in_parts() {
         (&up["name"], &up["contentType"]),
         (&json!("files/b"), &json!("video/mp4"))
     );
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_a_talk_is_its_last_line() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let texts = "{\"title\":\"one\"}\n{\"title\":\"fail\"}\n";
+    let talk = gateway
+        .http()
+        .await
+        .post("/v1/rooms/1:talk", texts)
+        .await
+        .lines();
+    assert_eq!(talk[0]["title"], "re: one");
+    assert_eq!(talk[1]["error"]["status"], "ABORTED");
+    assert_eq!(talk[1]["error"]["message"], "the talk is over");
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_trailers_gets_those_of_a_stream() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let path = "/v1/notes:watch?count=2&fail=true";
+    // HTTP/1.1 wants their names in front, and nobody knows them there.
+    let mut http = Http::h2(gateway.address).await;
+    let takes = http.call("GET", path, &[("te", "trailers")], "").await;
+    assert_eq!(takes.trailers["x-notes-sent"], "2");
+    assert!(!takes.trailers.contains_key("grpc-status"));
+    assert_eq!(takes.lines().len(), 3);
+    let other = http.get(path).await;
+    assert!(other.trailers.is_empty());
+    drop(http);
+    gateway.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_may_be_far_larger_than_any_buffer() {
+    let server = Server::start("a");
+    let gateway = Running::before(&[&server]).await;
+    let mut http = gateway.http().await;
+    for id in 0..4 {
+        let note = json!({"title": "x".repeat(3_000_000)}).to_string();
+        let made = http.post(&format!("/v1/notes?noteId={id}"), &note).await;
+        assert_eq!(made.status, 200);
+    }
+    let notes = http.get("/v1/notes").await.json();
+    let length = |note: &serde_json::Value| note["title"].as_str().unwrap().len();
+    let lengths: Vec<_> = notes["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(length)
+        .collect();
+    assert_eq!(lengths, [3_000_000; 4]);
+    let call = crate::testing::framed("demo.echo.ListNotesRequest", &json!({}));
+    let web = [("content-type", "application/grpc-web+proto")];
+    let path = "/demo.echo.Echo/ListNotes";
+    let answer = http.call("POST", path, &web, call.clone()).await;
+    let found = crate::testing::frames(&answer.body);
+    assert!(found[0].1.len() > 12_000_000 && found[1].0 == 0x80);
+    let grpc = [("content-type", "application/grpc"), ("te", "trailers")];
+    let mut two = Http::h2(gateway.address).await;
+    let answer = two.call("POST", path, &grpc, call).await;
+    assert_eq!(answer.body.len(), found[0].1.len() + 5);
+    assert_eq!(answer.trailers["grpc-status"], "0");
+    drop((http, two));
     gateway.end().await;
 }
 

@@ -114,7 +114,7 @@ mod tests {
         assert!(load.cost() < 0.5);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn running_calls_make_an_endpoint_dearer() {
         let load = Load::new();
         load.measured(Duration::from_secs(1));

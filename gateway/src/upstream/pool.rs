@@ -39,8 +39,6 @@ use crate::{
 const ATTEMPTS: u32 = 3;
 /// Attempts of one call altogether, with those that certainly changed nothing.
 const TRIES: u32 = 10;
-/// A call waits so long for a server to become ready.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Calls that wait at the same time; further ones fail at once.
 const WAITING: usize = 1024;
 /// Before a repetition; doubled and with jitter.
@@ -59,6 +57,8 @@ struct Inner {
     targets: Vec<Target>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     ready: Arc<Notify>,
+    /// A call waits so long for a server to become ready.
+    patience: Duration,
     budget: RetryBudget,
     waiting: AtomicUsize,
     contain: Arc<Contain>,
@@ -68,12 +68,13 @@ struct Inner {
 
 impl Pool {
     /// Starts to connect. Needs a runtime.
-    pub(crate) fn new(targets: Vec<Target>) -> Self {
+    pub(crate) fn new(targets: Vec<Target>, patience: Duration) -> Self {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let inner = Arc::new(Inner {
             targets,
             endpoints: ArcSwap::default(),
             ready: Arc::new(Notify::new()),
+            patience,
             budget: RetryBudget::new(),
             waiting: AtomicUsize::new(0),
             contain: Contain::new(&tasks, cancel.clone()),
@@ -181,7 +182,7 @@ impl Pool {
 impl Inner {
     /// An endpoint for the next attempt, preferably none that failed it before.
     async fn pick(&self, failed: &[SocketAddr]) -> Result<Arc<Endpoint>, Refusal> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         let mut waits = None;
         loop {
             // Registered before the look, so that nothing is missed between look and wait.

@@ -10,6 +10,14 @@ pub enum LoadError {
     /// The bytes are no valid `FileDescriptorSet`.
     #[error("descriptor set: {0}")]
     Descriptor(#[from] prost_reflect::DescriptorError),
+    /// A file is written in another language than proto2 and proto3, such as an edition.
+    #[error("{file}: the syntax is {syntax:?}, and only proto2 and proto3 are read")]
+    Syntax {
+        /// The name of the file.
+        file: String,
+        /// What it says of itself; `editions` for every edition.
+        syntax: String,
+    },
     /// A rule's path template does not follow the grammar.
     #[error("{method}: template {template:?}: {reason}")]
     Template {

@@ -3,6 +3,7 @@
 pub(crate) mod from_wire;
 mod keys;
 pub(crate) mod number;
+mod plain;
 mod reader;
 pub(crate) mod scalar;
 pub(crate) mod to_wire;

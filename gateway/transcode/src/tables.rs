@@ -13,7 +13,9 @@ use std::{
 
 use bytes::BytesMut;
 use http::Method;
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::{
+    DescriptorPool, MessageDescriptor, prost::Message as _, prost_types::FileDescriptorSet,
+};
 
 pub use self::method::MethodTable;
 use self::{
@@ -69,6 +71,7 @@ impl Tables {
 
     /// Compiles an encoded `FileDescriptorSet` (with its imports). Extensions in it are kept.
     pub fn load(bytes: &[u8], options: LoadOptions) -> Result<Self, LoadError> {
+        refuse_other_syntax(bytes)?;
         Self::from_pool(DescriptorPool::decode(bytes)?, options)
     }
 
@@ -252,5 +255,21 @@ impl Tables {
             Some(field) => from_wire::single_field(self, output, field, wire, *options, out),
         }
         .inspect_err(|_| out.truncate(start))
+    }
+}
+
+/// The pool knows proto2 and proto3, and panics over the first file of another syntax instead of refusing it.
+fn refuse_other_syntax(bytes: &[u8]) -> Result<(), LoadError> {
+    // What cannot be decoded the pool refuses, with its reason.
+    let files = FileDescriptorSet::decode(bytes).unwrap_or_default().file;
+    match files
+        .into_iter()
+        .find(|file| !matches!(file.syntax(), "" | "proto2" | "proto3"))
+    {
+        Some(file) => Err(LoadError::Syntax {
+            file: file.name().to_owned(),
+            syntax: file.syntax().to_owned(),
+        }),
+        None => Ok(()),
     }
 }

@@ -27,6 +27,19 @@ listen = "0.0.0.0:8080"
 tls-certificate = "/var/run/upm/tls/tls.crt"
 tls-key = "/var/run/upm/tls/tls.key"
 {{- end }}
+{{- with $values.gateway.ratePerAddress }}
+rate-per-address = { per-second = {{ .perSecond | toJson }}, burst = {{ int64 .burst }} }
+{{- end }}
+{{- with $values.gateway.ratePerPrincipal }}
+rate-per-principal = { per-second = {{ .perSecond | toJson }}, burst = {{ int64 .burst }} }
+{{- end }}
+{{- with $values.gateway.allowedOrigins }}
+allowed-origins = {{ toJson . }}
+{{- end }}
+max-body-bytes = {{ int64 $values.gateway.maxBodyBytes }}
+{{- if $values.gateway.accessLog }}
+access-log = "-"
+{{- end }}
 {{ end }}
 {{- if eq $served "hub" }}
 [hub]

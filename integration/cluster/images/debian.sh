@@ -9,12 +9,18 @@ WITHOUT=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/
 # The machine's source files that name the suite; without any, mmdebstrap knows Debian's own.
 package_sources() { grep -lE "^(deb |Suites:).*\b$SUITE\b" /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null || true; }
 
+# A root of Debian's packages, begun anew in each try.
+bootstrap() { # ROOT OPTION...
+  rm -rf --one-file-system "$1"
+  # shellcheck disable=SC2046 # files
+  mmdebstrap --quiet "${WITHOUT[@]}" "${@:2}" "$SUITE" "$1" $(package_sources) >&2
+}
+
 # The layer of a minimal Debian with some packages.
 layer_of_suite() { # PACKAGE,...
   local work
   work=$(mktemp -d "$IMAGES/work.XXXXXX")
-  # shellcheck disable=SC2046 # files
-  mmdebstrap --quiet --variant=essential --include="$1" "${WITHOUT[@]}" "$SUITE" "$work/root" $(package_sources) >&2
+  twice bootstrap "$work/root" --variant=essential --include="$1"
   layer_of_changes "$work/root" /
   rm -rf "$work"
 }
@@ -23,10 +29,8 @@ layer_of_suite() { # PACKAGE,...
 layer_of_packages() { # BASE LAYER, PACKAGE,...
   local work
   work=$(mktemp -d "$IMAGES/work.XXXXXX")
-  # shellcheck disable=SC2046 # files
-  mmdebstrap --quiet --variant=custom --include="$2" "${WITHOUT[@]}" \
-    --setup-hook="tar -C \"\$1\" -xf '$IMAGES/layers/$1.tar' && sleep 0.1 && touch '$work/unpacked'" \
-    "$SUITE" "$work/root" $(package_sources) >&2
+  twice bootstrap "$work/root" --variant=custom --include="$2" \
+    --setup-hook="tar -C \"\$1\" -xf '$IMAGES/layers/$1.tar' && sleep 0.1 && touch '$work/unpacked'"
   layer_of_changes "$work/root" "$work/unpacked"
   rm -rf "$work"
 }

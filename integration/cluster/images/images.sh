@@ -137,7 +137,7 @@ forget_old() { # NAME
     [ -S "$socket" ] || continue
     node_images "$socket" "name~=^upm.local/$1:sha-" | while read -r reference _; do
       grep -qxF "$reference" <<<"$kept" && continue
-      ctr -a "$socket" -n k8s.io containers ls "image==$reference" -q | grep -q . && continue
+      [ -z "$(ctr -a "$socket" -n k8s.io containers ls "image==$reference" -q)" ] || continue
       ctr -a "$socket" -n k8s.io images rm "$reference" >/dev/null
     done
   done

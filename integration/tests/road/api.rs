@@ -84,14 +84,18 @@ impl Api {
     }
 
     pub(crate) fn login(address: &str, user: &str, password: &str) -> Self {
+        Self::try_login(address, user, password).unwrap_or_else(|why| panic!("login: {why}"))
+    }
+
+    pub(crate) fn try_login(address: &str, user: &str, password: &str) -> Result<Self, String> {
         let mut api = Self::anonymous(address);
         let body = serde_json::json!({"userId": user, "password": password});
-        let answer = api.call("POST", "/v1/auth:login", Some(&body)).ok();
-        answer["accessToken"]
-            .as_str()
-            .expect("a token")
-            .clone_into(&mut api.token);
-        api
+        let answer = api.call("POST", "/v1/auth:login", Some(&body));
+        match answer.body["accessToken"].as_str() {
+            Some(token) if answer.status == 200 => token.clone_into(&mut api.token),
+            _ => return Err(format!("{} {}", answer.status, answer.body)),
+        }
+        Ok(api)
     }
 
     /// The access token.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     kubectl::eventually,
-    service::{LONG, Service, spec},
+    service::{HEALING, LONG, Service, spec},
     world::{World, world},
     writer::{Writer, say},
 };
@@ -19,7 +19,7 @@ use super::{
 /// say so; the journal says so.
 const PLACES: [&str; 3] = ["before", "ran", "after"];
 /// How long the platform may take until it comes to a place.
-const COMING: Duration = Duration::from_secs(90);
+const COMING: Duration = Duration::from_mins(4);
 
 /// An operation that the platform will not survive.
 struct Doomed<'a> {
@@ -91,12 +91,19 @@ impl<'a> Doomed<'a> {
                 world.kill();
                 world.begin(&[("UPM_FAILPOINT", &failpoint)]);
                 if deaths == 0 {
-                    world.answers(Duration::from_mins(1));
-                    world.healthy(Duration::from_secs(90));
-                    // It may die before it answers.
-                    world
-                        .api()
-                        .call(self.method, &self.path, self.body.as_ref());
+                    world.answers(HEALING);
+                    world.decides();
+                    world.healthy(HEALING);
+                    let api = world.api();
+                    eventually("the operation is accepted", HEALING, || {
+                        let answer = api.call(self.method, &self.path, self.body.as_ref());
+                        // It may die before it answers.
+                        if matches!(answer.status, 0 | 200) {
+                            Ok(())
+                        } else {
+                            Err(answer.body.to_string())
+                        }
+                    });
                 }
                 assert!(
                     world.ended_within(COMING),
@@ -175,7 +182,7 @@ fn create_and_delete_survive_the_death_of_the_platform_at_every_step() {
     let service = Service::of(&world, &project, "cache");
     let mut creation = Doomed::new(&service, "POST", service.creation(""), Some(spec(1)));
     let operation = creation.run();
-    service.heals(Duration::from_mins(1));
+    service.heals(HEALING);
     creation.made_once(1);
     creation.accepted_once(&operation);
     let services = world
@@ -196,7 +203,7 @@ fn create_and_delete_survive_the_death_of_the_platform_at_every_step() {
     let operation = deletion.run();
     deletion.accepted_once(&operation);
     service.is_gone();
-    eventually("the volumes are gone", Duration::from_secs(30), || {
+    eventually("the volumes are gone", HEALING, || {
         let left = service.identities("persistentvolumeclaim");
         if left.is_empty() {
             Ok(())
@@ -224,7 +231,7 @@ fn a_switchover_survives_the_death_of_the_platform_at_every_step_and_happens_onc
     let mut switchover = Doomed::new(&service, "POST", service.path(":switchover"), body);
     let operation = switchover.run();
     assert_eq!(operation["state"], "SUCCEEDED");
-    service.heals(Duration::from_mins(1));
+    service.heals(HEALING);
     let (now, later) = service.primary();
     assert_eq!(now, target, "the wanted member is the primary");
     assert_eq!(later, epoch + 1, "the primary changed once");
@@ -256,7 +263,7 @@ fn operations_survive_the_death_of_all_replicas_of_the_agent() {
         let done = api.succeeded(name, LONG);
         note(&service, &mut seen);
         if method == "POST" {
-            service.heals(Duration::from_mins(1));
+            service.heals(HEALING);
         }
         say(&format!(
             "{}: survived two deaths of the agent",
@@ -297,19 +304,19 @@ fn a_service_heals_while_the_hub_is_away_for_two_minutes_and_the_hub_learns_it_a
     service.kill_pods(std::slice::from_ref(&primary));
     let (next, later) = eventually(
         "the cluster elects another primary",
-        Duration::from_mins(1),
+        HEALING,
         || match service.primary_in_cluster() {
             (next, later, true) if next != primary && epoch < later => Ok((next, later)),
             other => Err(format!("{other:?}")),
         },
     );
-    writer.goes_on(200, Duration::from_secs(30));
+    writer.goes_on(200, HEALING);
     thread::sleep(Duration::from_mins(2).saturating_sub(away.elapsed()));
     world.start(&[]);
     let back = Instant::now();
     eventually(
         "the platform shows the new primary",
-        Duration::from_mins(1),
+        HEALING,
         || match service.primary() {
             shown if shown == (next.clone(), later) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -319,7 +326,7 @@ fn a_service_heals_while_the_hub_is_away_for_two_minutes_and_the_hub_learns_it_a
         "the platform showed the new primary {} ms after its start",
         back.elapsed().as_millis()
     ));
-    service.heals(Duration::from_mins(1));
+    service.heals(HEALING);
     writer.finish("hub away for two minutes");
 }
 
@@ -333,11 +340,11 @@ fn a_service_goes_on_serving_while_the_agent_is_away() {
     shows_the_agent_as(&world, &service, false);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(45) {
-        writer.goes_on(100, Duration::from_secs(5));
+        writer.goes_on(100, HEALING);
     }
     world.scale_agent(2);
     shows_the_agent_as(&world, &service, true);
-    service.heals(Duration::from_mins(1));
+    service.heals(HEALING);
     assert_eq!(service.primary(), before, "nobody else became the primary");
     let report = writer.finish("agent away");
     assert!(
@@ -349,7 +356,7 @@ fn a_service_goes_on_serving_while_the_agent_is_away() {
 fn shows_the_agent_as(world: &World, service: &Service<'_>, connected: bool) {
     eventually(
         "the platform shows whether the agent is connected",
-        Duration::from_secs(90),
+        HEALING,
         || {
             // `false` is left out.
             let shown = service.get()["status"]["agentConnected"] == true;

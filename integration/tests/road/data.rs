@@ -1,12 +1,12 @@
 //! Volumes: who removes them, and who never does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::{
     kubectl::eventually,
-    service::{LONG, Service, spec},
+    service::{HEALING, LONG, Service, spec},
     world::world,
 };
 
@@ -20,7 +20,7 @@ fn written() -> BTreeMap<String, String> {
 }
 
 fn write(service: &Service<'_>) {
-    let mut connection = service.target().connect_within(Duration::from_secs(20));
+    let mut connection = service.target().connect_within(HEALING);
     for (key, value) in written() {
         let (ok, replicas): (String, i64) = redis::pipe()
             .cmd("SET")
@@ -28,7 +28,7 @@ fn write(service: &Service<'_>) {
             .arg(value)
             .cmd("WAIT")
             .arg(1)
-            .arg(5000)
+            .arg(20_000)
             .query(&mut connection)
             .expect("write");
         assert!(ok == "OK" && 1 <= replicas, "confirmed by {replicas}");
@@ -36,7 +36,7 @@ fn write(service: &Service<'_>) {
 }
 
 fn read(service: &Service<'_>) -> BTreeMap<String, String> {
-    let mut connection = service.target().connect_within(Duration::from_secs(20));
+    let mut connection = service.target().connect_within(HEALING);
     let keys: Vec<String> = written().into_keys().collect();
     let values: Vec<Option<String>> = redis::cmd("MGET")
         .arg(&keys)
@@ -49,7 +49,7 @@ fn read(service: &Service<'_>) -> BTreeMap<String, String> {
 }
 
 fn volumes_are_gone(service: &Service<'_>) {
-    eventually("the volumes are gone", Duration::from_mins(1), || {
+    eventually("the volumes are gone", HEALING, || {
         let claims = service.identities(PVC);
         let volumes = service.world.kubectl.get(&["persistentvolume"]);
         let ours = volumes["items"].as_array().into_iter().flatten();
@@ -104,7 +104,7 @@ fn kept_volumes_stay_are_told_of_and_come_back_only_when_the_user_chooses() {
         Some(&spec(3)),
         LONG,
     );
-    service.heals(Duration::from_mins(1));
+    service.heals(HEALING);
     assert_eq!(service.identities(PVC), claims, "the same volumes are used");
     assert_eq!(
         read(&service),
@@ -119,7 +119,7 @@ fn kept_volumes_stay_are_told_of_and_come_back_only_when_the_user_chooses() {
         Some(&spec(3)),
         LONG,
     );
-    service.heals(Duration::from_mins(1));
+    service.heals(HEALING);
     assert!(read(&service).is_empty(), "DISCARD begins anew");
     let anew = service.identities(PVC);
     assert_eq!(anew.len(), 3);
@@ -162,7 +162,7 @@ fn a_service_that_must_not_be_deleted_is_not_and_by_default_volumes_stay() {
             refused.body
         );
     }
-    service.heals(Duration::from_secs(30));
+    service.heals(HEALING);
     let project_refused = world.try_upm(&["project", "delete", &project]);
     assert_eq!(
         project_refused.status.code(),

@@ -5,13 +5,11 @@ use std::{thread, time::Duration};
 use serde_json::json;
 
 use super::{
-    service::Service,
+    kubectl::eventually,
+    service::{HEALING, Service},
     world::world,
     writer::{Report, Writer},
 };
-
-/// How long a service may take to be complete again.
-const HEALING: Duration = Duration::from_mins(2);
 
 /// Disturbs a service under a writer; afterwards it is well again and no confirmed write is missing.
 fn through(what: &str, disturb: impl FnOnce(&Service<'_>)) -> Report {
@@ -111,11 +109,12 @@ fn a_primary_that_freezes_for_thirty_seconds_and_wakes_up_loses_no_confirmed_wri
             .signal(&primary, "STOP")
             .expect("freeze the primary");
         thread::sleep(Duration::from_secs(30));
-        let (next, later, writable) = service.primary_in_cluster();
-        assert!(
-            writable && next != primary && later > epoch,
-            "another one took over: {next} in epoch {later}"
-        );
+        eventually("another one took over", HEALING, || {
+            match service.primary_in_cluster() {
+                (next, later, true) if next != primary && later > epoch => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
         // Its unit agent may have ended it meanwhile, and started another one.
         service.signal(&primary, "CONT").ok();
     });

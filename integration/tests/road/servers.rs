@@ -83,7 +83,7 @@ fn started(
     mut ask: impl FnMut() -> std::io::Result<std::process::Output>,
 ) -> Child {
     let mut child = spawn_from_lasting_thread(command);
-    eventually(what, Duration::from_mins(1), || {
+    eventually(what, Duration::from_mins(3), || {
         if let Ok(Some(status)) = child.try_wait() {
             panic!("{what}: it ended with {status}");
         }

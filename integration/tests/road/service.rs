@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 use super::{api::Answer, kubectl::eventually, world::World, writer::Target};
 
 /// How long an operation of a test may take.
-pub(crate) const LONG: Duration = Duration::from_mins(3);
+pub(crate) const LONG: Duration = Duration::from_mins(6);
+/// How long a service may take to be complete again.
+pub(crate) const HEALING: Duration = Duration::from_mins(3);
+/// How long an entry of the operation log may take: an outbox looks by itself every 15 s, and later when the log was away.
+pub(crate) const RECORDED: Duration = Duration::from_secs(90);
 /// A spec that leaves room for others on a small machine.
 pub(crate) fn spec(members: u32) -> Value {
     json!({"spec": {"members": members, "cpu": "250m", "memory": "128Mi", "storage": {"size": "300Mi"}}})
@@ -147,7 +151,8 @@ impl<'w> Service<'w> {
             .collect()
     }
 
-    /// Waits until everything is as it shall be: `READY`, one primary, the others follow, one pod is labelled as the primary.
+    /// Waits until everything is as it shall be: `READY`, one primary, the others follow, one pod is labelled as the primary, and the platform
+    /// has this from an agent that is connected.
     pub(crate) fn heals(&self, limit: Duration) {
         if let Err(reason) = self.is_well_within(limit) {
             panic!(
@@ -184,6 +189,7 @@ impl<'w> Service<'w> {
         let wanted = service["spec"]["members"].as_u64().unwrap_or_default() as usize;
         let well = answer.status == 200
             && service["status"]["state"] == "READY"
+            && service["status"]["agentConnected"] == true
             && members.len() == wanted
             && count("role", &json!("PRIMARY")) == 1
             && count("role", &json!("REPLICA")) == wanted - 1
@@ -203,11 +209,11 @@ impl<'w> Service<'w> {
         }
     }
 
-    /// Sends a signal to the server's process in a pod, and to a child of it that rewrites its files.
+    /// Sends a signal to the server's process in a pod, and to a child of it that rewrites its files, which may end meanwhile.
     pub(crate) fn signal(&self, pod: &str, signal: &str) -> Result<(), String> {
         let script = format!(
             "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = redis-server ]; then \
-             kill -{signal} ${{p#/proc/}} && echo ${{p#/proc/}}; fi; done"
+             kill -{signal} ${{p#/proc/}} && echo ${{p#/proc/}}; fi; done; true"
         );
         let killed = self
             .world
@@ -238,18 +244,14 @@ impl<'w> Service<'w> {
     pub(crate) fn is_gone(&self) {
         assert_eq!(self.try_get().status, 404);
         for kind in ["unitset", "unit", "redisreplication", "pod"] {
-            eventually(
-                &format!("every {kind} is gone"),
-                Duration::from_secs(30),
-                || {
-                    let left = self.identities(kind);
-                    if left.is_empty() {
-                        Ok(())
-                    } else {
-                        Err(format!("{left:?}"))
-                    }
-                },
-            );
+            eventually(&format!("every {kind} is gone"), HEALING, || {
+                let left = self.identities(kind);
+                if left.is_empty() {
+                    Ok(())
+                } else {
+                    Err(format!("{left:?}"))
+                }
+            });
         }
     }
 }

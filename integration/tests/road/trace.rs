@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Traces are sent in batches, some seconds after the spans have ended.
-const SENT: Duration = Duration::from_secs(30);
+const SENT: Duration = Duration::from_secs(90);
 
 #[test]
 fn one_trace_leads_from_the_http_request_to_the_kubernetes_apply() {
@@ -60,20 +60,19 @@ fn one_trace_leads_from_the_http_request_to_the_kubernetes_apply() {
             annotation(kind)
         );
     }
-    let spans = eventually("every part of the road is in the trace", SENT, || {
+    eventually("every part of the road is in the trace", SENT, || {
         let spans = receiver.trace(&trace);
         let missing = missing(&spans);
         if missing.is_empty() {
-            Ok(spans)
-        } else {
-            let names: BTreeSet<_> = spans
-                .iter()
-                .map(|span| format!("{}: {}", span.service, span.name))
-                .collect();
-            Err(format!("no span for {missing:?} among {names:#?}"))
+            // A parent may come after its children, from another process.
+            return hangs_together(&spans, "00f067aa0ba902b7");
         }
+        let names: BTreeSet<_> = spans
+            .iter()
+            .map(|span| format!("{}: {}", span.service, span.name))
+            .collect();
+        Err(format!("no span for {missing:?} among {names:#?}"))
     });
-    hangs_together(&spans, "00f067aa0ba902b7");
 
     service.delete("DELETE_DATA");
     world.kill();
@@ -105,22 +104,22 @@ fn missing(spans: &[Seen]) -> Vec<&'static str> {
 }
 
 /// Nearly every span has its parent in the trace; the first one's is the caller's.
-fn hangs_together(spans: &[Seen], caller: &str) {
+fn hangs_together(spans: &[Seen], caller: &str) -> Result<(), String> {
     let known: BTreeSet<&str> = spans
         .iter()
         .map(|span| span.id.as_str())
         .chain([caller])
         .collect();
-    assert!(
-        spans.iter().any(|span| span.parent == caller),
-        "the request's span follows the caller's"
-    );
+    if !spans.iter().any(|span| span.parent == caller) {
+        return Err("the request's span does not follow the caller's".to_owned());
+    }
     let lost: Vec<_> = spans
         .iter()
         .filter(|span| !known.contains(span.parent.as_str()))
         .collect();
-    assert!(
-        lost.len() * 5 <= spans.len(),
-        "spans hang in the air: {lost:?}"
-    );
+    if lost.len() * 5 <= spans.len() {
+        Ok(())
+    } else {
+        Err(format!("spans hang in the air: {lost:?}"))
+    }
 }

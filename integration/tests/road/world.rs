@@ -15,12 +15,12 @@ use super::{
     api::Api,
     environment::Environment,
     kubectl::{Kubectl, eventually},
-    service::Service,
+    service::{HEALING, Service},
 };
 
 use self::platform::Processes;
 pub(crate) use self::{
-    agent::SYSTEM,
+    agent::{CONNECTING, SYSTEM},
     platform::{Form, dying_with_us, spawn_from_lasting_thread},
 };
 
@@ -125,7 +125,7 @@ impl World {
             self.start(&[]);
         }
         self.scale_agent(2);
-        self.healthy(Duration::from_secs(90));
+        self.healthy(CONNECTING);
     }
 
     /// Address of the API.
@@ -150,7 +150,7 @@ impl World {
             text(&token),
         ];
         // The gateway answers before the modules behind it do.
-        eventually("the administrator is made", Duration::from_mins(1), || {
+        eventually("the administrator is made", platform::BEGINNING, || {
             if !token.exists() {
                 return Err("there is no setup token yet".to_owned());
             }
@@ -161,6 +161,7 @@ impl World {
                 Err(String::from_utf8_lossy(&output.stderr).into_owned())
             }
         });
+        self.decides();
     }
 
     /// Runs the command line as the administrator; it must succeed.
@@ -214,7 +215,7 @@ impl World {
         *shared = Some(project.clone());
         drop(shared);
         let service = Service::create(self, &project, "cache", 3);
-        service.heals(Duration::from_mins(1));
+        service.heals(HEALING);
         service
     }
 }

@@ -3,17 +3,19 @@
 use std::{
     io::Write as _,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use super::world::World;
+use super::{kubectl::eventually, service::HEALING, world::World};
 
-/// How long one command may take.
+/// How long one command of the writer may take.
 const TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a command may take whose answer is what counts.
+const PATIENT: Duration = Duration::from_secs(60);
 
 /// Where a service is and how to log in.
 #[derive(Debug, Clone)]
@@ -60,16 +62,21 @@ impl Target {
         Ok(connection)
     }
 
-    /// Connects as soon as it is possible.
+    /// Connects to the primary as soon as it is possible. Where a member that was the primary is still on the route, writes are refused.
     pub(crate) fn connect_within(&self, limit: Duration) -> redis::Connection {
-        let begin = Instant::now();
-        loop {
-            match self.connect() {
-                Ok(connection) => return connection,
-                Err(error) => assert!(begin.elapsed() < limit, "connect: {error}"),
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+        eventually("a connection to the primary", limit, || {
+            let connect = || -> redis::RedisResult<redis::Connection> {
+                let mut connection = self.connect()?;
+                connection.set_read_timeout(Some(PATIENT))?;
+                connection.set_write_timeout(Some(PATIENT))?;
+                let () = redis::cmd("SET")
+                    .arg("connected")
+                    .arg(1)
+                    .query(&mut connection)?;
+                Ok(connection)
+            };
+            connect().map_err(|error| error.to_string())
+        })
     }
 }
 
@@ -78,7 +85,7 @@ impl Target {
 pub(crate) struct Report {
     /// Numbers of confirmed writes.
     pub(crate) confirmed: Vec<u64>,
-    /// The longest time between two confirmed writes.
+    /// The longest time between two confirmed writes, without the time in which this machine stood still.
     pub(crate) longest_gap: Duration,
     /// Writes that failed or were not confirmed.
     pub(crate) failed: u64,
@@ -113,7 +120,7 @@ impl Writer {
             confirmed,
             thread,
         };
-        writer.goes_on(100, Duration::from_secs(20));
+        writer.goes_on(100, HEALING);
         writer
     }
 
@@ -134,10 +141,10 @@ impl Writer {
     /// Goes on until writes are confirmed again, then stops, reads every confirmed write back from the primary, and says what is
     /// missing: nothing.
     pub(crate) fn finish(self, what: &str) -> Report {
-        self.goes_on(200, Duration::from_mins(1));
+        self.goes_on(200, HEALING);
         self.stop.store(true, Ordering::SeqCst);
         let report = self.thread.join().expect("the writer does not panic");
-        let mut connection = self.target.connect_within(Duration::from_secs(30));
+        let mut connection = self.target.connect_within(HEALING);
         let mut missing = Vec::new();
         for chunk in report.confirmed.chunks(500) {
             let keys: Vec<String> = chunk
@@ -178,7 +185,8 @@ pub(crate) fn say(line: &str) {
 fn write(target: &Target, prefix: &str, stop: &AtomicBool, count: &AtomicU64) -> Report {
     let mut report = Report::default();
     let mut connection = None;
-    let mut last = Instant::now();
+    let pulse = Pulse::start();
+    let (mut last, mut stood) = (Instant::now(), pulse.stood_still());
     let mut number = 0_u64;
     while !stop.load(Ordering::SeqCst) {
         number += 1;
@@ -187,8 +195,10 @@ fn write(target: &Target, prefix: &str, stop: &AtomicBool, count: &AtomicU64) ->
             if 1 <= replicas {
                 report.confirmed.push(number);
                 count.fetch_add(1, Ordering::SeqCst);
-                report.longest_gap = report.longest_gap.max(last.elapsed());
-                last = Instant::now();
+                let still = pulse.stood_still();
+                let gap = last.elapsed().saturating_sub(still.saturating_sub(stood));
+                report.longest_gap = report.longest_gap.max(gap);
+                (last, stood) = (Instant::now(), still);
             } else {
                 report.failed += 1;
             }
@@ -224,4 +234,53 @@ fn set_and_wait(
     // A write that was refused is not made good by an old one that `WAIT` counts.
     let replicas = if written == "OK" { replicas } else { 0 };
     Ok((open, replicas))
+}
+
+/// Measures for how long this process did not get to run: a machine that stands still is no pause of the service.
+struct Pulse(Arc<Mutex<Beat>>);
+
+#[derive(Debug)]
+struct Beat {
+    at: Instant,
+    stood_still: Duration,
+}
+
+impl Pulse {
+    const EVERY: Duration = Duration::from_millis(20);
+    /// What a beat may be late without counting.
+    const LATE: Duration = Duration::from_millis(100);
+
+    /// Beats until it is dropped.
+    fn start() -> Self {
+        let beat = Arc::new(Mutex::new(Beat {
+            at: Instant::now(),
+            stood_still: Duration::ZERO,
+        }));
+        let beats = Arc::downgrade(&beat);
+        thread::spawn(move || {
+            while let Some(beat) = beats.upgrade() {
+                beat.lock().unwrap_or_else(PoisonError::into_inner).beats();
+                drop(beat);
+                thread::sleep(Self::EVERY);
+            }
+        });
+        Self(beat)
+    }
+
+    /// Altogether.
+    fn stood_still(&self) -> Duration {
+        let mut beat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        beat.beats();
+        beat.stood_still
+    }
+}
+
+impl Beat {
+    fn beats(&mut self) {
+        let late = self.at.elapsed().saturating_sub(Pulse::EVERY);
+        if late > Pulse::LATE {
+            self.stood_still += late;
+        }
+        self.at = Instant::now();
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Answer, Api},
-    service::{Service, spec},
+    service::{RECORDED, Service, spec},
     world::{World, world},
 };
 
@@ -318,23 +318,18 @@ fn a_caller_without_permission_or_token_is_refused_and_the_refusal_is_recorded()
         Api::anonymous(&world.address()).call_with("GET", &service.path(""), None, &forged);
     assert_eq!(forged.status, 401, "{}", forged.body);
 
-    super::kubectl::eventually(
-        "the refusal is in the operation log",
-        std::time::Duration::from_secs(15),
-        || {
-            let path =
-                "/v1/operatorLog/entries?filter=principal%3D%22users%2Fwatcher%22&pageSize=100";
-            let entries = world.api().get(path)["entries"].clone();
-            let refused = |entry: &&Value| {
-                entry["method"] == "/upm.redis.v1.RedisServices/CreateRedisService"
-                    && entry["code"] == 7
-            };
-            match entries.as_array().into_iter().flatten().find(refused) {
-                Some(_) => Ok(()),
-                None => Err(entries.to_string()),
-            }
-        },
-    );
+    super::kubectl::eventually("the refusal is in the operation log", RECORDED, || {
+        let path = "/v1/operatorLog/entries?filter=principal%3D%22users%2Fwatcher%22&pageSize=100";
+        let entries = world.api().get(path)["entries"].clone();
+        let refused = |entry: &&Value| {
+            entry["method"] == "/upm.redis.v1.RedisServices/CreateRedisService"
+                && entry["code"] == 7
+        };
+        match entries.as_array().into_iter().flatten().find(refused) {
+            Some(_) => Ok(()),
+            None => Err(entries.to_string()),
+        }
+    });
     nothing_is_left(&world, &project);
 }
 
@@ -353,18 +348,17 @@ fn viewer(world: &World, project: &str) -> Api {
     });
     api.call("POST", "/v1/roleBindings", Some(&binding)).ok();
     let viewer = Api::login(&world.address(), "watcher", &password);
-    // Modules learn a new binding by their watch.
-    super::kubectl::eventually(
-        "the binding is in force",
-        std::time::Duration::from_secs(10),
-        || {
-            let answer = viewer.call("GET", &format!("/v1/projects/{project}"), None);
+    // Modules learn a new binding by their watch, each for itself.
+    for collection in ["", "/redisServices"] {
+        let path = format!("/v1/projects/{project}{collection}");
+        super::kubectl::eventually("the binding is in force", RECORDED, || {
+            let answer = viewer.call("GET", &path, None);
             if answer.status == 200 {
                 Ok(())
             } else {
                 Err(answer.body.to_string())
             }
-        },
-    );
+        });
+    }
     viewer
 }

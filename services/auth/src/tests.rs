@@ -71,7 +71,7 @@ impl World {
             "follow the policy",
             verifier.clone().watch(peers.channel("auth"), drain.clone()),
         );
-        timeout(Duration::from_secs(20), verifier.ready())
+        timeout(Duration::from_mins(2), verifier.ready())
             .await
             .expect("a policy");
         Self {
@@ -188,7 +188,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(15), waiting)
+        timeout(Duration::from_mins(2), waiting)
             .await
             .expect("in time");
     }

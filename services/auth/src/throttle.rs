@@ -117,9 +117,12 @@ mod tests {
 
     use super::*;
 
-    fn throttle(cache: &Cache) -> Throttle {
+    /// Lockouts that do not end before the test does.
+    const LONG: u64 = 600;
+
+    fn throttle(cache: &Cache, lockout_seconds: u64) -> Throttle {
         let config = Config {
-            lockout_seconds: 1,
+            lockout_seconds,
             ..Config::default()
         };
         Throttle::new(cache, &config)
@@ -128,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn locks_out_after_five_failures_one_user_from_one_address() {
         for (place, cache) in testing::caches().await {
-            let throttle = throttle(&cache);
+            let throttle = throttle(&cache, LONG);
             for _ in 0..5 {
                 throttle.attempt("ada", "192.0.2.1").await.expect(place);
             }
@@ -136,26 +139,47 @@ mod tests {
             else {
                 panic!("{place}: the sixth waits")
             };
-            assert!(wait <= Duration::from_secs(1), "{place}");
+            assert!(wait <= Duration::from_secs(LONG), "{place}");
             throttle.attempt("ada", "192.0.2.2").await.expect(place);
             throttle.attempt("bob", "192.0.2.1").await.expect(place);
-            tokio::time::sleep(Duration::from_millis(1100)).await;
+            let lockout = locked(&key("ada", "192.0.2.1"));
+            assert!(throttle.shared.del(&lockout).await.unwrap(), "{place}");
             throttle.attempt("ada", "192.0.2.1").await.expect(place);
             let Err(Error::LoginThrottled { wait }) = throttle.attempt("ada", "192.0.2.1").await
             else {
                 panic!("{place}: one attempt after a lockout, not five")
             };
             assert!(
-                Duration::from_secs(1) < wait,
+                Duration::from_secs(LONG) < wait,
                 "{place}: the second lockout is longer"
             );
         }
     }
 
     #[tokio::test]
+    async fn a_lockout_ends_by_itself() {
+        for (place, cache) in testing::caches().await {
+            let throttle = throttle(&cache, 1);
+            let begun = std::time::Instant::now();
+            for _ in 0..5 {
+                throttle.attempt("ada", "192.0.2.1").await.expect(place);
+            }
+            let ended = async {
+                while throttle.attempt("ada", "192.0.2.1").await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_mins(1), ended)
+                .await
+                .expect(place);
+            assert!(Duration::from_millis(990) <= begun.elapsed(), "{place}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_right_password_starts_anew() {
         for (place, cache) in testing::caches().await {
-            let throttle = throttle(&cache);
+            let throttle = throttle(&cache, LONG);
             for _ in 0..20 {
                 throttle.attempt("ada", "192.0.2.1").await.expect(place);
                 throttle.succeeded("ada", "192.0.2.1").await;
@@ -166,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn many_at_once_do_not_pass_together() {
         for (place, cache) in testing::caches().await {
-            let throttle = throttle(&cache);
+            let throttle = throttle(&cache, LONG);
             let attempts = (0..40).map(|_| throttle.attempt("ada", "192.0.2.1"));
             let passed = futures::future::join_all(attempts).await;
             let passed = passed.iter().filter(|attempt| attempt.is_ok()).count();
@@ -183,6 +207,7 @@ mod tests {
                 &away,
                 &Config {
                     login_failures: 1,
+                    lockout_seconds: LONG,
                     ..Config::default()
                 },
             )

@@ -68,7 +68,6 @@ impl World {
             config: Config {
                 lease_ms: 150,
                 tick_ms: 15,
-                undo_deadline_ms: 5_000,
                 ..Config::default()
             },
             peers,
@@ -133,7 +132,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let found = tokio::time::timeout(Duration::from_secs(20), waiting)
+        let found = tokio::time::timeout(Duration::from_mins(2), waiting)
             .await
             .ok();
         match found {

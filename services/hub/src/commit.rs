@@ -125,6 +125,8 @@ impl Commits {
     /// Runs until the process drains and nobody hands in anything any more.
     pub(crate) async fn run(mut self, hub: Hub) {
         while let Some(first) = tokio::select! {
+            // What was handed in while this task was held up is not silence.
+            biased;
             first = self.queue.recv() => first,
             () = quiet(&hub.inner.drain) => None,
         } {

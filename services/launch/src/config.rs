@@ -206,6 +206,9 @@ impl Config {
 }
 
 #[cfg(test)]
+mod chart;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -14,7 +14,11 @@ use futures::future::BoxFuture;
 use http::Uri;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Notify,
+    task::JoinHandle,
+};
 use tonic::{Request, Response, Status, service::Routes};
 use upm_proto::{
     auth::v1::{Jwk, Jwks, PolicySnapshot, Role, RoleBinding},
@@ -421,6 +425,34 @@ impl tower::Service<http::Request<tonic::body::Body>> for Redis {
         headers.insert("x-scope", scope);
         std::future::ready(Ok(response))
     }
+}
+
+/// A port that nobody else gets, also while nobody listens on it.
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    _held: TcpSocket,
+}
+
+impl Port {
+    pub(crate) fn reserved() -> Self {
+        let held = bound(([127, 0, 0, 1], 0).into());
+        Self {
+            address: held.local_addr().expect("an address"),
+            _held: held,
+        }
+    }
+
+    pub(crate) fn listener(&self) -> TcpListener {
+        bound(self.address).listen(1024).expect("listening")
+    }
+}
+
+/// Several may be bound to one address as long as one of them listens.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option");
+    socket.bind(address).expect("a port");
+    socket
 }
 
 /// A stack on a socket with mutual TLS.

@@ -275,14 +275,14 @@ async fn a_tail_tells_what_is_appended_after_it_and_ends_with_the_module() {
         let mut seen = Vec::new();
         for stream in [&mut new, &mut bobs] {
             for _ in 0..2 {
-                let next = tokio::time::timeout(Duration::from_secs(20), stream.message());
+                let next = tokio::time::timeout(Duration::from_mins(2), stream.message());
                 let entry = next.await.expect("in time").unwrap().expect("an entry");
                 seen.push(entry.sequence);
             }
         }
         assert_eq!(seen, [4, 5, 3, 5], "{database}");
         world.drain.begin();
-        let ended = tokio::time::timeout(Duration::from_secs(20), new.message());
+        let ended = tokio::time::timeout(Duration::from_mins(2), new.message());
         let ended = ended.await.expect("in time").unwrap_err();
         assert_eq!(ended.code(), Code::Unavailable, "{}", reason(&ended));
     }

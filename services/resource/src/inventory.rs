@@ -18,7 +18,7 @@ use upm_proto::{
     },
 };
 use upm_store::{
-    Connection, Store,
+    Connection, Store, lock,
     page::{PageRequest, Query},
     time,
 };
@@ -137,6 +137,10 @@ fn record(conn: &mut Connection, cluster: &str, event: &InventoryEvent) -> Resul
     let Some(key) = &event.key else {
         return Ok(());
     };
+    // A cluster that is deleted meanwhile must leave nothing, and another replica may record the same.
+    if !lock::row(conn, "clusters", "id", cluster)? {
+        return Ok(());
+    }
     let place = inventory::table.find((cluster, &key.kind, &key.name));
     if event.gone {
         diesel::delete(place).execute(conn)?;

@@ -148,9 +148,9 @@ fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         .collect()
 }
 
-/// Waits at most 20 s.
+/// Waits at most two minutes.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+    let waited = tokio::time::timeout(Duration::from_mins(2), async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -10,6 +10,9 @@ use crate::Error;
 use in_process::InProcess;
 use redis_server::RedisServer;
 
+/// How long Redis may take for a connection, and for each answer.
+const REDIS_LIMIT: Duration = Duration::from_secs(2);
+
 /// A cache of small values with a time to live. Cheap to clone. Whatever it holds may be gone at any time.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -34,7 +37,12 @@ impl Cache {
 
     /// A cache in Redis: `redis://[user:password@]host:port/[db]`. Connects at first use.
     pub async fn redis(url: &str) -> Result<Self, Error> {
-        let server = RedisServer::open(url).await?;
+        Self::redis_within(url, REDIS_LIMIT).await
+    }
+
+    /// Waits this long for a connection, and for each answer.
+    pub(crate) async fn redis_within(url: &str, limit: Duration) -> Result<Self, Error> {
+        let server = RedisServer::open(url, limit).await?;
         Ok(Self {
             scope: Arc::from("upm"),
             place: Place::Redis(server),

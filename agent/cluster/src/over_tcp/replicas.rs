@@ -87,7 +87,8 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
         agent.state() == pb::AgentState::Connected && agent.replica == "one"
     })
     .await;
-    assert_eq!(seen.session_epoch, 1);
+    let epoch = seen.session_epoch;
+    assert!(epoch >= 1);
 
     let secret = pb::ReadSecretRequest {
         agent_id: "c1".into(),
@@ -121,7 +122,7 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
     let request = pb::DisconnectAgentRequest { name: name() };
     pair.two.admin.disconnect_agent(request).await.unwrap();
     until(&mut pair.two, "a new session", |agent| {
-        agent.session_epoch == 2 && agent.state() == pb::AgentState::Connected
+        agent.session_epoch > epoch && agent.state() == pb::AgentState::Connected
     })
     .await;
     let request = pb::RevokeAgentRequest { name: name() };

@@ -6,7 +6,8 @@ use nix::sys::signal::Signal;
 use redis::AsyncCommands;
 use upm_proto::unit::v1 as pb;
 
-use crate::rig::{PASSWORD, Rig};
+use crate::member::facts::Position;
+use crate::rig::{PASSWORD, PATIENCE, Rig};
 
 fn grant(epoch: i64, min_replicas_to_write: i32) -> pb::GrantPrimaryRequest {
     pb::GrantPrimaryRequest {
@@ -31,15 +32,61 @@ async fn booted(rig: &Rig) {
     }
 }
 
+/// Asks again, as controllers do, while it cannot be done just now or the answer got lost; a refusal is an answer.
+async fn answer<T>(
+    mut ask: impl AsyncFnMut() -> Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T, tonic::Status> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(status)
+                if Instant::now() < until
+                    && (status.code() == tonic::Code::Unavailable
+                        || status.details().is_empty()) =>
+            {
+                println!("once more: {status}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            answer => return answer.map(tonic::Response::into_inner),
+        }
+    }
+}
+
+/// What was answered, when the server could be asked for it; or what it says a moment later.
+async fn complete(rig: &Rig, index: usize, seen: pb::RedisMember) -> pb::RedisMember {
+    if seen.reachable {
+        return seen;
+    }
+    rig.until(index, "the server answers", |seen| seen.reachable)
+        .await
+}
+
+async fn lead(
+    rig: &Rig,
+    index: usize,
+    request: pb::GrantPrimaryRequest,
+) -> Result<pb::RedisMember, tonic::Status> {
+    let seen = answer(async || rig.member(index).grant_primary(request.clone()).await).await?;
+    Ok(complete(rig, index, seen).await)
+}
+
+async fn promise(rig: &Rig, index: usize, epoch: i64) -> pb::RedisMember {
+    let request = pb::PromiseEpochRequest { epoch };
+    let seen = answer(async || rig.member(index).promise_epoch(request).await).await;
+    complete(rig, index, seen.unwrap()).await
+}
+
+async fn pause(rig: &Rig, index: usize, epoch: i64, seconds: i64) -> pb::RedisMember {
+    let pause = Some(prost_types::Duration { seconds, nanos: 0 });
+    let request = pb::PauseWritesRequest { epoch, pause };
+    let seen = answer(async || rig.member(index).pause_writes(request).await).await;
+    complete(rig, index, seen.unwrap()).await
+}
+
 /// Grants unit 0 the epoch and lets the others follow.
 async fn group(rig: &Rig, epoch: i64) -> pb::RedisMember {
     booted(rig).await;
-    let granted = rig
-        .member(0)
-        .grant_primary(grant(epoch, 1))
-        .await
-        .unwrap()
-        .into_inner();
+    let granted = lead(rig, 0, grant(epoch, 1)).await.unwrap();
     for index in 1..rig.units.len() {
         follow(rig, index, epoch, 0, &granted.replid).await.unwrap();
     }
@@ -73,10 +120,7 @@ async fn follow(
         replid: replid.to_owned(),
         offset: 0,
     };
-    rig.member(index)
-        .follow_primary(request)
-        .await
-        .map(tonic::Response::into_inner)
+    answer(async || rig.member(index).follow_primary(request.clone()).await).await
 }
 
 async fn confirmed(rig: &Rig, index: usize, key: &str) -> redis::RedisResult<i64> {
@@ -87,6 +131,19 @@ async fn confirmed(rig: &Rig, index: usize, key: &str) -> redis::RedisResult<i64
         .arg(2000)
         .query_async(&mut user)
         .await
+}
+
+/// Writes until a replica has it. One that is slow just now makes the primary refuse writes, or not confirm them in time.
+async fn confirm(rig: &Rig, index: usize, key: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let outcome = confirmed(rig, index, key).await;
+        if outcome.as_ref().is_ok_and(|replicas| *replicas >= 1) {
+            return;
+        }
+        assert!(Instant::now() < until, "{outcome:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,10 +167,16 @@ async fn boots_harmless_and_ready() {
     // readiness follows the watcher, which looks by itself
     let state = rig.until_ready(0).await;
     assert_eq!(state.process(), pb::ProcessState::Running);
-    assert_eq!(
-        crate::ready::ask(&rig.units[0].config.run).unwrap(),
-        "ready"
-    );
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // a watcher that gets no CPU for a second takes that back for a moment
+        let told = crate::ready::ask(&rig.units[0].config.run);
+        if told.as_ref().is_ok_and(|line| line == "ready") {
+            break;
+        }
+        assert!(Instant::now() < until, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,12 +259,8 @@ async fn turns_away_callers_that_are_not_controllers() {
 async fn promises_of_all_replicas_stop_confirmations_at_a_living_primary() {
     let rig = Rig::new(3);
     group(&rig, 1).await;
-    assert!(confirmed(&rig, 0, "a").await.unwrap() >= 1);
-    let promise = pb::PromiseEpochRequest { epoch: 2 };
-    let mut one = rig.member(1);
-    let mut two = rig.member(2);
-    let (one, two) = tokio::join!(one.promise_epoch(promise), two.promise_epoch(promise));
-    let (one, two) = (one.unwrap().into_inner(), two.unwrap().into_inner());
+    confirm(&rig, 0, "a").await;
+    let (one, two) = tokio::join!(promise(&rig, 1, 2), promise(&rig, 2, 2));
     for seen in [&one, &two] {
         assert_eq!(
             (seen.grant(), seen.promised_epoch, seen.standing()),
@@ -226,12 +285,7 @@ async fn promises_of_all_replicas_stop_confirmations_at_a_living_primary() {
         offset: elected.offset,
         ..grant(2, 1)
     };
-    let granted = rig
-        .member(top)
-        .grant_primary(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let granted = lead(&rig, top, request).await.unwrap();
     assert_eq!(granted.replid2, elected.replid);
     for index in [0, other] {
         let seen = follow(&rig, index, 2, top, &granted.replid).await.unwrap();
@@ -247,7 +301,7 @@ async fn promises_of_all_replicas_stop_confirmations_at_a_living_primary() {
             .any(|replica| replica.state == "online")
     })
     .await;
-    assert!(confirmed(&rig, top, "c").await.unwrap() >= 1);
+    confirm(&rig, top, "c").await;
     let mut user = rig.user(0).await.unwrap();
     assert_eq!(
         user.get::<_, Option<String>>("a").await.unwrap().as_deref(),
@@ -259,28 +313,19 @@ async fn promises_of_all_replicas_stop_confirmations_at_a_living_primary() {
 async fn a_promise_ends_a_frozen_primary_which_comes_back_parked() {
     let rig = Rig::new(2);
     group(&rig, 1).await;
-    confirmed(&rig, 0, "a").await.unwrap();
+    confirm(&rig, 0, "a").await;
+    rig.until_whole(0).await;
     rig.signal(0, Signal::SIGSTOP).await;
     let begun = Instant::now();
     rig.until(0, "it counts as unresponsive", |seen| {
         !seen.reachable && seen.process() == pb::ProcessState::Unresponsive
     })
     .await;
-    let promised = rig
-        .member(0)
-        .promise_epoch(pb::PromiseEpochRequest { epoch: 2 })
-        .await
-        .unwrap()
-        .into_inner();
+    let seen = promise(&rig, 0, 2).await;
     println!(
         "frozen, noticed, ended and back after {:?}",
         begun.elapsed()
     );
-    let seen = if promised.reachable {
-        promised
-    } else {
-        rig.until(0, "it is back", |seen| seen.reachable).await
-    };
     assert_eq!(
         (seen.grant(), seen.promised_epoch, seen.starts),
         (pb::RedisGrant::Parked, 2, 2)
@@ -292,10 +337,10 @@ async fn a_promise_ends_a_frozen_primary_which_comes_back_parked() {
     assert_eq!(seen.standing(), pb::Standing::Interrupted);
     assert!(seen.aof_intact && !seen.host_restarted);
     assert_eq!(
-        reason(&rig.member(0).grant_primary(grant(1, 1)).await.unwrap_err()),
+        reason(&lead(&rig, 0, grant(1, 1)).await.unwrap_err()),
         "STALE_EPOCH"
     );
-    assert!(rig.member(0).grant_primary(grant(2, 0)).await.is_ok());
+    assert!(lead(&rig, 0, grant(2, 0)).await.is_ok());
     let mut user = rig.user(0).await.unwrap();
     assert_eq!(
         user.get::<_, Option<String>>("a").await.unwrap().as_deref(),
@@ -307,15 +352,16 @@ async fn a_promise_ends_a_frozen_primary_which_comes_back_parked() {
 async fn a_killed_primary_keeps_what_it_answered_but_not_its_epoch() {
     let rig = Rig::new(1);
     booted(&rig).await;
-    rig.member(0).grant_primary(grant(1, 0)).await.unwrap();
-    rig.until(0, "the file is current", |_| true).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    lead(&rig, 0, grant(1, 0)).await.unwrap();
+    rig.until_whole(0).await;
     let mut user = rig.user(0).await.unwrap();
     let mut answered = 0;
     let begun = Instant::now();
     let pid = rig.pid(0).await;
+    let (tell, mut told) = tokio::sync::watch::channel(0);
+    // in the middle of the writes, however fast they are
     let killer = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        told.wait_for(|answered| *answered > 300).await.unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         Instant::now()
     });
@@ -325,8 +371,10 @@ async fn a_killed_primary_keeps_what_it_answered_but_not_its_epoch() {
         .is_ok()
     {
         answered += 1;
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        tell.send_replace(answered);
+        assert!(begun.elapsed() < PATIENCE);
     }
+    drop(tell);
     let killed = killer.await.unwrap();
     let seen = rig
         .until(0, "it is back", |seen| {
@@ -345,50 +393,35 @@ async fn a_killed_primary_keeps_what_it_answered_but_not_its_epoch() {
     assert!(seen.aof_intact && seen.was_primary);
     assert_eq!(seen.grant(), pb::RedisGrant::Parked);
     assert_eq!(
-        reason(&rig.member(0).grant_primary(grant(1, 0)).await.unwrap_err()),
+        reason(&lead(&rig, 0, grant(1, 0)).await.unwrap_err()),
         "RESTARTED"
     );
-    rig.member(0).grant_primary(grant(2, 0)).await.unwrap();
+    lead(&rig, 0, grant(2, 0)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pauses_catches_up_and_hands_over_in_milliseconds() {
     let rig = Rig::new(3);
     let granted = group(&rig, 1).await;
-    confirmed(&rig, 0, "a").await.unwrap();
+    confirm(&rig, 0, "a").await;
     let begun = Instant::now();
-    let pause = pb::PauseWritesRequest {
-        epoch: 1,
-        pause: Some(prost_types::Duration {
-            seconds: 10,
-            nanos: 0,
-        }),
-    };
-    let paused = rig
-        .member(0)
-        .pause_writes(pause)
-        .await
-        .unwrap()
-        .into_inner();
+    let paused = pause(&rig, 0, 1, 10).await;
     assert!(paused.writes_paused);
     let awaited = pb::AwaitOffsetRequest {
         replid: granted.replid.clone(),
         offset: paused.offset,
         timeout: None,
     };
-    let caught_up = rig
-        .member(1)
-        .await_offset(awaited)
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(caught_up.offset >= paused.offset);
-    let fenced = rig
-        .member(0)
-        .promise_epoch(pb::PromiseEpochRequest { epoch: 2 })
-        .await
-        .unwrap()
-        .into_inner();
+    // it waits for some seconds only
+    let caught_up = loop {
+        let seen = answer(async || rig.member(1).await_offset(awaited.clone()).await).await;
+        let seen = complete(&rig, 1, seen.unwrap()).await;
+        if seen.offset >= paused.offset {
+            break seen;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{seen:?}");
+    };
+    let fenced = promise(&rig, 0, 2).await;
     assert_eq!(
         (fenced.offset, fenced.standing()),
         (caught_up.offset, pb::Standing::Continuous)
@@ -398,12 +431,7 @@ async fn pauses_catches_up_and_hands_over_in_milliseconds() {
         offset: fenced.offset,
         ..grant(2, 1)
     };
-    let granted = rig
-        .member(1)
-        .grant_primary(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let granted = lead(&rig, 1, request).await.unwrap();
     follow(&rig, 0, 2, 1, &granted.replid).await.unwrap();
     follow(&rig, 2, 2, 1, &granted.replid).await.unwrap();
     println!("switched over in {:?}", begun.elapsed());
@@ -417,56 +445,48 @@ async fn pauses_catches_up_and_hands_over_in_milliseconds() {
             .any(|replica| replica.state == "online")
     })
     .await;
-    assert!(confirmed(&rig, 1, "b").await.unwrap() >= 1);
-    assert_eq!(
-        reason(
-            &rig.member(0)
-                .resume_writes(pb::ResumeWritesRequest { epoch: 1 })
-                .await
-                .unwrap_err()
-        ),
-        "STALE_EPOCH"
-    );
+    confirm(&rig, 1, "b").await;
+    let resume = pb::ResumeWritesRequest { epoch: 1 };
+    let stale = answer(async || rig.member(0).resume_writes(resume).await).await;
+    assert_eq!(reason(&stale.unwrap_err()), "STALE_EPOCH");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lapsed_pause_refuses_and_resuming_undoes_it() {
     let rig = Rig::new(2);
     group(&rig, 1).await;
-    let pause = pb::PauseWritesRequest {
-        epoch: 1,
-        pause: Some(prost_types::Duration {
-            seconds: 1,
-            nanos: 0,
-        }),
-    };
-    rig.member(0).pause_writes(pause).await.unwrap();
+    pause(&rig, 0, 1, 1).await;
     tokio::time::sleep(Duration::from_millis(1300)).await;
     let refused = confirmed(&rig, 0, "a").await.unwrap_err();
     assert_eq!(refused.code(), Some("NOREPLICAS"));
-    let seen = rig
-        .member(0)
-        .resume_writes(pb::ResumeWritesRequest { epoch: 1 })
+    let resume = pb::ResumeWritesRequest { epoch: 1 };
+    let seen = answer(async || rig.member(0).resume_writes(resume).await)
         .await
-        .unwrap()
-        .into_inner();
+        .unwrap();
     assert!(!seen.writes_paused && seen.min_replicas_to_write == 1);
-    assert!(confirmed(&rig, 0, "a").await.unwrap() >= 1);
+    confirm(&rig, 0, "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn remembers_promises_across_restarts_of_the_unit() {
     let mut rig = Rig::new(2);
     let granted = group(&rig, 1).await;
-    confirmed(&rig, 0, "a").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    rig.member(1)
-        .promise_epoch(pb::PromiseEpochRequest { epoch: 5 })
-        .await
-        .unwrap();
+    confirm(&rig, 0, "a").await;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // once a second it is noted where the server is
+        let noted = Position::read(&rig.units[1].config.data);
+        if noted.replid == granted.replid && noted.offset > 0 {
+            break;
+        }
+        assert!(Instant::now() < until, "{noted:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    promise(&rig, 1, 5).await;
     rig.stop(1).await;
     rig.start(1);
-    let seen = rig.until(1, "it is back", |seen| seen.reachable).await;
+    let back = |seen: &pb::RedisMember| seen.reachable && !seen.loading;
+    let seen = rig.until(1, "it is back", back).await;
     assert_eq!(
         (seen.promised_epoch, seen.grant(), seen.grant_epoch),
         (5, pb::RedisGrant::Parked, 1)
@@ -493,37 +513,30 @@ async fn remembers_promises_across_restarts_of_the_unit() {
 async fn stops_and_starts_the_server_when_asked_to() {
     let rig = Rig::new(1);
     booted(&rig).await;
-    let stopped = rig
-        .unit(0)
-        .stop_process(pb::StopProcessRequest::default())
+    let stop = pb::StopProcessRequest::default();
+    let stopped = answer(async || rig.unit(0).stop_process(stop).await)
         .await
-        .unwrap()
-        .into_inner();
+        .unwrap();
     assert_eq!(
         (stopped.process(), stopped.pid, stopped.ready),
         (pb::ProcessState::Stopped, 0, false)
     );
     // a member whose server is down is fenced
-    let seen = rig
-        .member(0)
-        .promise_epoch(pb::PromiseEpochRequest { epoch: 3 })
+    let request = pb::PromiseEpochRequest { epoch: 3 };
+    let seen = answer(async || rig.member(0).promise_epoch(request).await)
         .await
-        .unwrap()
-        .into_inner();
+        .unwrap();
     assert_eq!(
         (seen.reachable, seen.promised_epoch, seen.grant()),
         (false, 3, pb::RedisGrant::Parked)
     );
-    rig.unit(0)
-        .start_process(pb::StartProcessRequest {})
+    answer(async || rig.unit(0).start_process(pb::StartProcessRequest {}).await)
         .await
         .unwrap();
     rig.until(0, "it runs again", |seen| seen.reachable).await;
-    let rendered = rig
-        .unit(0)
-        .render_configuration(pb::RenderConfigurationRequest {})
+    let render = pb::RenderConfigurationRequest {};
+    let rendered = answer(async || rig.unit(0).render_configuration(render).await)
         .await
-        .unwrap()
-        .into_inner();
+        .unwrap();
     assert!(!rendered.restart_required);
 }

@@ -73,7 +73,7 @@ fn project() -> Project {
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+    let waited = tokio::time::timeout(Duration::from_mins(1), async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -130,7 +130,7 @@ async fn retries_a_failure_and_writes_the_status_by_server_side_apply() {
     );
     assert!(body.contains(r#""observedGeneration":3"#), "{body}");
     cancel.cancel();
-    tokio::time::timeout(Duration::from_secs(5), running)
+    tokio::time::timeout(Duration::from_mins(1), running)
         .await
         .unwrap()
         .unwrap()

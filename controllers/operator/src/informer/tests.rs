@@ -4,6 +4,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::*;
 
+/// Only keeps a test from hanging.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 fn map(name: &str, set: &str) -> ConfigMap {
     serde_json::from_value(serde_json::json!({
         "metadata": { "name": name, "namespace": "p1", "labels": { "set": set } }
@@ -31,7 +34,7 @@ fn names(objects: &[Arc<ConfigMap>]) -> Vec<String> {
 }
 
 async fn next(trigger: &mut Trigger<ConfigMap>) -> String {
-    tokio::time::timeout(Duration::from_secs(5), trigger.next())
+    tokio::time::timeout(PATIENCE, trigger.next())
         .await
         .unwrap()
         .unwrap()
@@ -49,7 +52,7 @@ async fn finds_objects_by_key_and_forgets_those_that_are_gone() {
     ] {
         events.unbounded_send(Ok(event)).unwrap();
     }
-    informer.ready(Duration::from_secs(5)).await.unwrap();
+    informer.ready(PATIENCE).await.unwrap();
     let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
     let mut first = [next(&mut trigger).await, next(&mut trigger).await];
     first.sort();
@@ -84,7 +87,7 @@ async fn tells_of_objects_that_vanished_while_the_watch_was_lost() {
     ] {
         events.unbounded_send(Ok(event)).unwrap();
     }
-    informer.ready(Duration::from_secs(5)).await.unwrap();
+    informer.ready(PATIENCE).await.unwrap();
     let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
     for event in [
         Event::Init,
@@ -103,7 +106,7 @@ async fn ends_its_triggers_when_it_is_cancelled() {
     let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
     cancel.cancel();
     assert!(
-        tokio::time::timeout(Duration::from_secs(5), trigger.next())
+        tokio::time::timeout(PATIENCE, trigger.next())
             .await
             .unwrap()
             .is_none()

@@ -1,7 +1,6 @@
 //! A control plane of the test's own: etcd, the API server and the controllers for namespaces, garbage and volumes in use. No node, no scheduler.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,6 +9,7 @@ use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
 use serde_json::json;
+use tokio::net::TcpSocket;
 
 use super::world::until;
 
@@ -20,6 +20,7 @@ pub(super) struct ControlPlane {
     // ended in this order
     processes: Vec<Child>,
     directory: tempfile::TempDir,
+    _ports: [TcpSocket; 4],
 }
 
 impl Drop for ControlPlane {
@@ -62,10 +63,13 @@ fn start(directory: &Path, name: &str, arguments: &[String]) -> Child {
         .unwrap()
 }
 
-/// Ports that nobody listens on, all different.
-fn ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+/// A port for a program that is started later. The socket holds it: nobody gets it by chance meanwhile. As it does not listen and
+/// allows others on its address, a program that asks for exactly this port, as Go's listeners do, gets it.
+fn port() -> TcpSocket {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    held.set_reuseaddr(true).unwrap();
+    held
 }
 
 fn kubeconfig(port: u16) -> Kubeconfig {
@@ -85,7 +89,10 @@ impl ControlPlane {
     pub(super) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path();
-        let [etcd, peers, api, manager] = ports();
+        let held = [(); 4].map(|()| port());
+        let [etcd, peers, api, manager] = held
+            .each_ref()
+            .map(|socket| socket.local_addr().unwrap().port());
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(at.join("sa.key"), key.serialize_pem()).unwrap();
         fs::write(at.join("sa.pub"), key.public_key_pem()).unwrap();
@@ -133,6 +140,7 @@ impl ControlPlane {
             client: client.clone(),
             processes,
             directory,
+            _ports: held,
         };
         until("the API server is ready", async || {
             plane.nobody_ended();
@@ -140,6 +148,8 @@ impl ControlPlane {
             client.request_text(ready).await.is_ok()
         })
         .await;
+        // before the garbage collector looks for kinds: it looks again only after a while
+        plane.definitions().await;
         let at = plane.directory.path().to_owned();
         plane.processes.push(start(
             &at,
@@ -150,7 +160,6 @@ impl ControlPlane {
                  --concurrent-gc-syncs 2"
             )),
         ));
-        plane.definitions().await;
         plane
     }
 
@@ -175,7 +184,7 @@ impl ControlPlane {
                 .await
                 .unwrap();
         }
-        until("the definitions are served", async || {
+        until("the definitions are established", async || {
             let found = definitions.list(&Default::default()).await.unwrap().items;
             found.iter().all(|definition| {
                 let conditions = definition
@@ -189,5 +198,20 @@ impl ControlPlane {
             })
         })
         .await;
+        // the API server serves a kind a moment after it says so
+        for definition in upm_crds::all() {
+            let spec = definition.spec;
+            for version in spec.versions.iter().filter(|version| version.served) {
+                let path = format!(
+                    "/apis/{}/{}/{}",
+                    spec.group, version.name, spec.names.plural
+                );
+                until(&format!("{path} is served"), async || {
+                    let list = http::Request::get(&path).body(Vec::new()).unwrap();
+                    self.client.request_text(list).await.is_ok()
+                })
+                .await;
+            }
+        }
     }
 }

@@ -8,12 +8,15 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
+use tokio::sync::watch;
 use upm_crds::names::{annotation, label};
 
 use crate::build::{config_map, volume};
 use crate::facts;
 
 const NODE: &str = "cube-live";
+/// Only keeps the test from hanging: on a busy machine everything takes its time.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Default)]
 struct Seen {
@@ -25,12 +28,14 @@ pub(super) struct World {
     client: Client,
     namespace: String,
     seen: Arc<Mutex<Seen>>,
+    /// How many turns have ended.
+    turns: watch::Receiver<u64>,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Waits at most two minutes.
+/// Waits until it holds, or has not for too long.
 pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_mins(2), async {
+    let waited = tokio::time::timeout(PATIENCE, async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -58,15 +63,18 @@ impl World {
             .await
             .unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
+        let (ended, turns) = watch::channel(0);
         let task = tokio::spawn(turn_for_ever(
             client.clone(),
             namespace.to_owned(),
             Arc::clone(&seen),
+            ended,
         ));
         Self {
             client,
             namespace: namespace.to_owned(),
             seen,
+            turns,
             task,
         }
     }
@@ -76,26 +84,49 @@ impl World {
         let _ = self.task.await;
     }
 
+    /// What others see of a turn they may see before it is noted: waits until the turn under way has ended.
+    async fn noted(&self) {
+        let mut turns = self.turns.clone();
+        let next = *turns.borrow() + 1;
+        let ended = tokio::time::timeout(PATIENCE, turns.wait_for(|turn| *turn >= next)).await;
+        assert!(
+            matches!(ended, Ok(Ok(_))),
+            "the world does not turn any more"
+        );
+    }
+
     /// Names of the pods that ended, in order.
-    pub(super) fn ended(&self) -> Vec<String> {
+    pub(super) async fn ended(&self) -> Vec<String> {
+        self.noted().await;
         self.seen.lock().unwrap().ended.clone()
     }
 
-    pub(super) fn most_unavailable(&self) -> usize {
+    pub(super) async fn most_unavailable(&self) -> usize {
+        self.noted().await;
         self.seen.lock().unwrap().most_unavailable
     }
 
-    pub(super) fn forget(&self) {
+    pub(super) async fn forget(&self) {
+        self.noted().await;
         *self.seen.lock().unwrap() = Seen::default();
     }
 
+    /// The primary. A set may be ready before its roles are written.
     pub(super) async fn primary(&self) -> String {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let pods = pods.list(&Default::default()).await.unwrap().items;
-        let primary = pods
-            .iter()
-            .find(|pod| facts::role(pod) == Some(crate::rollout::Role::Primary));
-        primary.unwrap().name_any()
+        let mut primaries = Vec::new();
+        until("exactly one pod is the primary", async || {
+            let found = pods.list(&Default::default()).await.unwrap().items;
+            let leads = |pod: &&Pod| facts::role(pod) == Some(crate::rollout::Role::Primary);
+            primaries = found
+                .iter()
+                .filter(leads)
+                .map(kube::ResourceExt::name_any)
+                .collect();
+            primaries.len() == 1
+        })
+        .await;
+        primaries.remove(0)
     }
 
     pub(super) async fn break_pod(&self, name: &str) {
@@ -108,7 +139,12 @@ impl World {
     }
 }
 
-async fn turn_for_ever(client: Client, namespace: String, seen: Arc<Mutex<Seen>>) {
+async fn turn_for_ever(
+    client: Client,
+    namespace: String,
+    seen: Arc<Mutex<Seen>>,
+    ended: watch::Sender<u64>,
+) {
     loop {
         tokio::time::sleep(Duration::from_millis(60)).await;
         let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -129,6 +165,7 @@ async fn turn_for_ever(client: Client, namespace: String, seen: Arc<Mutex<Seen>>
         }
         roles(&pods, &found.items).await;
         bind(&client, &namespace).await;
+        ended.send_modify(|turns| *turns += 1);
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use bytes::BytesMut;
 use http::Method;
 use proptest::prelude::*;
@@ -285,6 +287,32 @@ fn binds_path_variables_of_other_types_and_refuses_wrong_ones() {
         (error.location, error.field.as_str()),
         (Location::Path, "page_size")
     );
+    // Whether there is a body makes no difference to what the path may hold.
+    let own = with_body("/sized/{page_size}");
+    for body in ["", "{}", r#"{"pageToken":"a"}"#] {
+        let error = bind_in(&own, &Call(Method::POST, "/sized/x", "", body)).unwrap_err();
+        assert_eq!(
+            (error.location, error.field.as_str()),
+            (Location::Path, "page_size"),
+            "{body}"
+        );
+    }
+}
+
+static LISTED: OnceLock<Tables> = OnceLock::new();
+
+/// Tables in which books are listed by POST with a whole body.
+fn with_body(template: &str) -> Tables {
+    let rule = HttpRule {
+        selector: "demo.library.Library.ListBooks".to_owned(),
+        pattern: Some(Pattern::Post(template.to_owned())),
+        body: "*".to_owned(),
+        ..HttpRule::default()
+    };
+    tables_with(LoadOptions {
+        rules: vec![rule],
+        ..LoadOptions::default()
+    })
 }
 
 #[test]
@@ -402,6 +430,32 @@ proptest! {
     #[test]
     fn random_queries_never_panic(query in "(pageSize|filter|tags|weights|a|\\.|\\[|\\]|=|&|%|\\+|1|é|%5B){0,12}") {
         let _ = list(&query);
+    }
+
+    #[test]
+    fn a_query_binds_what_the_same_body_binds(
+        size in any::<i32>(),
+        tags in prop::collection::vec("[a-z &=%+]{0,4}", 0..4),
+        states in prop::collection::vec(0_i32..3, 0..5),
+        lent in prop::option::of(any::<bool>()),
+    ) {
+        let mut query = format!("pageSize={size}");
+        for tag in &tags {
+            let tag = percent_encoding::utf8_percent_encode(tag, percent_encoding::NON_ALPHANUMERIC);
+            query.push_str(&format!("&tags={tag}"));
+        }
+        for state in &states {
+            query.push_str(&format!("&states={state}"));
+        }
+        let mut body = serde_json::json!({"pageSize": size, "tags": tags, "states": states});
+        if let Some(lent) = lent {
+            query.push_str(&format!("&filter.lent={lent}"));
+            body["filter"] = serde_json::json!({"lent": lent});
+        }
+        let own = LISTED.get_or_init(|| with_body("/listed/{parent=shelves/*}"));
+        let by_body = bind_in(own, &Call(Method::POST, "/listed/shelves/1", "", &body.to_string())).unwrap();
+        let as_json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        prop_assert_eq!(as_json(&list(&query).unwrap()), as_json(&by_body));
     }
 
     #[test]

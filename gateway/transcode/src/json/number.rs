@@ -144,11 +144,10 @@ pub(crate) fn push_signed(out: &mut Vec<u8>, value: i64) {
     push_unsigned(out, value.unsigned_abs());
 }
 
-/// Exactly `width` digits, with zeros in front.
-pub(crate) fn push_padded(out: &mut Vec<u8>, mut value: u64, width: usize) {
-    let start = out.len();
-    out.resize(start + width, b'0');
-    for digit in out[start..].iter_mut().rev() {
+/// Fills the place with the last digits of the value, and with zeros in front.
+#[inline]
+pub(crate) fn pad(place: &mut [u8], mut value: u64) {
+    for digit in place.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
     }

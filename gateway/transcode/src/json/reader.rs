@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::plain;
 use crate::{JsonError, MAX_DEPTH};
 
 type Result<T> = std::result::Result<T, JsonError>;
@@ -37,19 +38,6 @@ pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
-
-/// Bytes that end the plain part of a string.
-const STOPS: [bool; 256] = {
-    let mut stops = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        stops[byte] = true;
-        byte += 1;
-    }
-    stops[b'"' as usize] = true;
-    stops[b'\\' as usize] = true;
-    stops
-};
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(json: &'a [u8]) -> Result<Self> {
@@ -201,29 +189,7 @@ impl<'a> Reader<'a> {
 
     /// Passes over characters that stand for themselves.
     fn plain(&mut self) {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        while let Some(chunk) = self.bytes[self.at..].first_chunk::<8>() {
-            let word = u64::from_le_bytes(*chunk);
-            let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-            let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-            let stops = control
-                | zero(word ^ (ONES * u64::from(b'"')))
-                | zero(word ^ (ONES * u64::from(b'\\')));
-            if stops != 0 {
-                // The lowest hit is exact; borrows only disturb the bytes above it.
-                self.at += stops.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += 8;
-        }
-        while self
-            .bytes
-            .get(self.at)
-            .is_some_and(|byte| !STOPS[usize::from(*byte)])
-        {
-            self.at += 1;
-        }
+        self.at += plain::prefix(&self.bytes[self.at..]);
     }
 
     fn escape(&mut self) -> Result<char> {

@@ -6,7 +6,7 @@ use base64::{
 };
 use bytes::{BufMut as _, BytesMut};
 
-use super::number::{push_padded, push_unsigned};
+use super::number::{pad, push_unsigned};
 
 /// 0001-01-01T00:00:00Z
 const MIN_TIMESTAMP: i64 = -62_135_596_800;
@@ -111,17 +111,18 @@ pub(crate) fn push_timestamp(out: &mut Vec<u8>, seconds: i64, nanos: i32) -> boo
     }
     let (year, month, day) = civil_from_days(seconds.div_euclid(DAY));
     let time = seconds.rem_euclid(DAY);
-    for (value, width, after) in [
-        (year, 4, b'-'),
-        (month, 2, b'-'),
-        (day, 2, b'T'),
-        (time / 3600, 2, b':'),
-        (time / 60 % 60, 2, b':'),
+    let mut text = *b"0000-00-00T00:00:00";
+    for (value, at, width) in [
+        (year, 0, 4),
+        (month, 5, 2),
+        (day, 8, 2),
+        (time / 3600, 11, 2),
+        (time / 60 % 60, 14, 2),
+        (time % 60, 17, 2),
     ] {
-        push_padded(out, value as u64, width);
-        out.push(after);
+        pad(&mut text[at..at + width], value as u64);
     }
-    push_padded(out, (time % 60) as u64, 2);
+    out.extend_from_slice(&text);
     push_fraction(out, nanos.unsigned_abs());
     out.push(b'Z');
     true
@@ -135,8 +136,9 @@ fn push_fraction(out: &mut Vec<u8>, nanos: u32) {
         _ if nanos.is_multiple_of(1_000) => (nanos / 1_000, 6),
         _ => (nanos, 9),
     };
-    out.push(b'.');
-    push_padded(out, u64::from(value), width);
+    let mut text = *b".000000000";
+    pad(&mut text[1..=width], u64::from(value));
+    out.extend_from_slice(&text[..=width]);
 }
 
 /// Seconds and nanoseconds of a duration such as `-1.5s`; both have the sign.

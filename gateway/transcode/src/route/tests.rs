@@ -389,6 +389,36 @@ fn refuses_templates_against_the_grammar() {
 }
 
 #[test]
+fn refuses_files_with_an_edition_and_names_them() {
+    use prost_reflect::{
+        prost::Message as _,
+        prost_types::{FileDescriptorProto, FileDescriptorSet},
+    };
+    let file = FileDescriptorProto {
+        name: Some("demo/edition.proto".to_owned()),
+        syntax: Some("editions".to_owned()),
+        ..FileDescriptorProto::default()
+    };
+    let set = FileDescriptorSet { file: vec![file] }.encode_to_vec();
+    let error = Tables::from_descriptor_set(&set).unwrap_err().to_string();
+    assert!(
+        error.contains("demo/edition.proto") && error.contains("editions"),
+        "{error}"
+    );
+}
+
+#[test]
+fn refuses_bytes_that_are_no_descriptors() {
+    let cut = &descriptor_set()[..descriptor_set().len() - 3];
+    for bytes in [cut, &b"\xff\xff"[..], b"{}"] {
+        assert!(matches!(
+            Tables::from_descriptor_set(bytes),
+            Err(LoadError::Descriptor(_))
+        ));
+    }
+}
+
+#[test]
 fn parses_templates_into_segments_variables_and_verb() {
     let template = Template::parse("/v1/{a.b=x/*/y/**}:verb").unwrap();
     let literal = |text: &str| Segment::Literal(text.to_owned());
@@ -512,6 +542,18 @@ proptest! {
         let single = format!("/v1/books/{encoded}");
         let matched = tables().route(&Method::GET, &single).unwrap();
         prop_assert_eq!(matched.variable("name"), Some(book.as_str()));
+    }
+
+    #[test]
+    fn damaged_descriptors_are_refused_or_taken_and_never_panic(at in any::<usize>(), with in any::<u8>(), cut in any::<bool>()) {
+        let mut set = descriptor_set().to_vec();
+        let at = at % set.len();
+        if cut {
+            set.truncate(at);
+        } else {
+            set[at] = with;
+        }
+        let _ = Tables::from_descriptor_set(&set);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::road::kubectl::eventually;
 
 /// Namespace of the agent.
 pub(crate) const SYSTEM: &str = "upm-system";
+/// How long the agent may take until the platform calls the cluster healthy.
+pub(crate) const CONNECTING: Duration = Duration::from_mins(3);
 const DEPLOYMENT: &str = "deployment/upm-agent";
 const SELECTOR: &str = "app.kubernetes.io/name=upm-agent";
 
@@ -41,14 +43,14 @@ impl World {
             text(&definitions),
         ]);
         self.install(&pin, &[]);
-        self.healthy(Duration::from_secs(90));
+        self.healthy(CONNECTING);
         pin
     }
 
     /// Installs the agent anew with other values.
     pub(crate) fn install_agent(&self, more: &[&str]) {
         self.install(&self.pin, more);
-        self.healthy(Duration::from_secs(90));
+        self.healthy(CONNECTING);
     }
 
     fn install(&self, pin: &str, more: &[&str]) {
@@ -105,7 +107,7 @@ impl World {
             self.kubectl
                 .must(&["scale", DEPLOYMENT, "-n", SYSTEM, &argument]);
         }
-        eventually("the agent has its replicas", Duration::from_mins(1), || {
+        eventually("the agent has its replicas", CONNECTING, || {
             if count() == replicas {
                 Ok(())
             } else {

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{World, text};
-use crate::road::{kubectl::eventually, servers};
+use super::{ADMIN, World, text};
+use crate::road::{api::Api, kubectl::eventually, servers};
 
 /// Modules as `upm serve` names them, in the order in which they are started.
 const MODULES: [&str; 7] = [
@@ -22,6 +22,8 @@ const MODULES: [&str; 7] = [
     "redis",
     "gateway",
 ];
+/// How long the platform may take until it takes calls.
+pub(super) const BEGINNING: Duration = Duration::from_mins(3);
 /// The first port of the modules when each is a process of its own.
 const MODULE_PORT: u16 = 18100;
 
@@ -94,10 +96,14 @@ impl World {
         self.folder.join(format!("{name}.log"))
     }
 
-    /// Starts the platform with further environment variables, and waits until it answers.
+    /// Starts the platform with further environment variables, and waits until its modules take calls.
     pub(crate) fn start(&self, environment: &[(&str, &str)]) {
         self.begin(environment);
-        self.answers(Duration::from_mins(1));
+        self.answers(BEGINNING);
+        // Before the first start there is nobody who could call.
+        if self.folder.join("login.json").exists() {
+            self.decides();
+        }
     }
 
     /// Starts the platform and does not wait.
@@ -173,6 +179,27 @@ impl World {
                 .success()
                 .then_some(())
                 .ok_or_else(|| "no answer".to_owned())
+        });
+    }
+
+    /// Waits until every module decides by a policy in which the administrator is: the gateway answers before they have it.
+    pub(crate) fn decides(&self) {
+        eventually("the modules know the administrator", BEGINNING, || {
+            let api = Api::try_login(&self.address(), ADMIN, &self.admin_password)?;
+            for path in [
+                "/v1/users",
+                "/v1/roleBindings",
+                "/v1/clusters",
+                "/v1/agents",
+                "/v1/operatorLog/entries",
+                "/v1/projects/none/redisServices",
+            ] {
+                let answer = api.call("GET", path, None);
+                if !matches!(answer.status, 200 | 404) {
+                    return Err(format!("{path}: {} {}", answer.status, answer.body));
+                }
+            }
+            Ok(())
         });
     }
 

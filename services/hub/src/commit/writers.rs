@@ -129,6 +129,8 @@ impl Writes {
     /// Runs until nobody hands in anything any more, or the process ends.
     pub(crate) async fn run(mut self, hub: Hub) {
         while let Some(first) = tokio::select! {
+            // What was handed in while this task was held up is not silence.
+            biased;
             first = self.queue.recv() => first,
             () = super::quiet(&hub.inner.drain) => None,
         } {

@@ -77,7 +77,8 @@ impl Login {
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         let folder = path.parent().context("the login file has a folder")?;
         fs::create_dir_all(folder)?;
-        let fresh = path.with_extension("new");
+        // A name of this process: a login beside a renewal must not write into the same file.
+        let fresh = path.with_extension(format!("new-{}", std::process::id()));
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)

@@ -222,7 +222,7 @@ async fn the_policy_is_followed_through_a_break_and_ends_with_the_drain() {
             .clone()
             .watch(stack.in_memory(module("user")), drain.clone()),
     );
-    let soon = |ready| tokio::time::timeout(Duration::from_secs(5), ready);
+    let soon = |ready| tokio::time::timeout(Duration::from_mins(1), ready);
     soon(Box::pin(verifier.ready()))
         .await
         .expect("the first snapshot");
@@ -233,13 +233,13 @@ async fn the_policy_is_followed_through_a_break_and_ends_with_the_drain() {
     sender.send_replace(snapshot);
     let mut revision = verifier.inner.revision.subscribe();
     let second = revision.wait_for(|revision| *revision == Some(2));
-    tokio::time::timeout(Duration::from_secs(5), second)
+    tokio::time::timeout(Duration::from_mins(1), second)
         .await
         .expect("in time")
         .expect("open");
     assert!(!verifier.may("users/root", "redis.services.get", None));
     drain.begin();
-    tokio::time::timeout(Duration::from_secs(5), following)
+    tokio::time::timeout(Duration::from_mins(1), following)
         .await
         .expect("in time")
         .expect("no panic");

@@ -3,14 +3,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpListener;
 use tonic::Code;
 use upm_proto::user::v1::{self as pb, user_service_client::UserServiceClient};
 
 use super::*;
 use crate::{
     Authority, ClientAuth, status,
-    testing::{World, endpoint, get, identity, module, serve, serve_on},
+    testing::{Port, World, endpoint, get, identity, module, serve, serve_on},
 };
 
 fn create(request_id: &str) -> pb::CreateUserRequest {
@@ -25,39 +24,40 @@ fn create(request_id: &str) -> pb::CreateUserRequest {
 async fn an_idempotent_call_is_repeated_after_a_refused_connection() {
     let world = World::new();
     let authority = Authority::create().expect("an authority");
-    // A port that nobody listens on, yet.
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
-    let channel = connect(
-        vec![endpoint(address)],
+    let port = Port::reserved();
+    let (from, to) = (
         identity(&authority, &module("redis")),
-        module("user"),
+        vec![endpoint(port.address)],
     );
-    let mut client = UserServiceClient::new(channel);
-
-    let begun = Instant::now();
-    let refused = client
+    let inner = Arc::new(Inner {
+        transport: remote::Remote::new(
+            "user".into(),
+            to.clone(),
+            from.client_config_for(module("user")),
+        ),
+        budget: RetryBudget::new(),
+        instruments: Instruments::new(Side::Client),
+    });
+    let channel = BoxCloneSyncService::new(Client {
+        inner: inner.clone(),
+    });
+    let refused = UserServiceClient::<Channel>::new(channel)
         .create_user(create(""))
         .await
         .expect_err("nobody there");
     assert_eq!(refused.code(), Code::Unavailable);
     assert_eq!(status::reason(&refused).as_deref(), Some("CONNECT_FAILED"));
-    assert!(
-        begun.elapsed() < Duration::from_millis(500),
-        "not repeated: {:?}",
-        begun.elapsed()
-    );
+    let left = std::iter::from_fn(|| inner.budget.spend().then_some(())).count();
+    assert_eq!(left, 10, "not repeated: that would have been paid for");
 
-    let mut waiting = client.clone();
+    let mut waiting = UserServiceClient::new(connect(to, from, module("user")));
     let call = tokio::spawn(async move { waiting.get_user(get("users/x")).await });
     tokio::time::sleep(Duration::from_millis(60)).await;
-    let listener = TcpListener::bind(address).await.expect("the port is free");
     let _served = serve_on(
         world.stack.clone(),
         &authority,
         ClientAuth::Required,
-        listener,
+        port.listener(),
     );
     call.await
         .expect("no panic")
@@ -153,10 +153,19 @@ async fn calls_spread_over_the_replicas() {
         module("user"),
     );
     let mut client = UserServiceClient::new(channel);
+    let counts = || [&first, &second].map(|world| world.users.reached.load(Ordering::SeqCst));
+    // The second one is dialled while the first one serves.
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while counts().contains(&0) {
+        assert!(Instant::now() < deadline, "one is never asked");
+        client.get_user(get("users/x")).await.expect("served");
+    }
+    let before = counts();
     for _ in 0..100 {
         client.get_user(get("users/x")).await.expect("served");
     }
-    let reached = [&first, &second].map(|world| world.users.reached.load(Ordering::SeqCst));
+    let after = counts();
+    let reached = [after[0] - before[0], after[1] - before[1]];
     assert_eq!(reached[0] + reached[1], 100);
     assert!(reached.iter().all(|calls| *calls > 15), "{reached:?}");
 }
@@ -165,10 +174,18 @@ async fn calls_spread_over_the_replicas() {
 async fn a_server_that_comes_back_is_found_again() {
     let world = World::new();
     let authority = Authority::create().expect("an authority");
-    let served = serve(world.stack.clone(), &authority, ClientAuth::Required).await;
-    let address = served.address;
+    let port = Port::reserved();
+    let serve = || {
+        serve_on(
+            world.stack.clone(),
+            &authority,
+            ClientAuth::Required,
+            port.listener(),
+        )
+    };
+    let served = serve();
     let channel = connect(
-        vec![endpoint(address)],
+        vec![endpoint(port.address)],
         identity(&authority, &module("redis")),
         module("user"),
     );
@@ -177,16 +194,11 @@ async fn a_server_that_comes_back_is_found_again() {
     served.drain.begin();
     served.task.await.expect("no panic").expect("served");
     client.get_user(get("users/x")).await.expect_err("gone");
-    let listener = TcpListener::bind(address).await.expect("the port is free");
-    let _again = serve_on(
-        world.stack.clone(),
-        &authority,
-        ClientAuth::Required,
-        listener,
-    );
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let _again = serve();
+    let deadline = Instant::now() + Duration::from_mins(1);
     while client.get_user(get("users/x")).await.is_err() {
         assert!(Instant::now() < deadline, "not found again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -1,9 +1,8 @@
 //! A token bucket.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
 
 /// So many at once, then so many in a second.
 pub(super) struct Throttle {

@@ -1,15 +1,20 @@
 use std::sync::Mutex;
 
 use http_body_util::BodyExt as _;
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_server as logs},
-    metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server as metrics,
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_server as logs,
+        },
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server as metrics,
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_server as trace,
+        },
     },
-    trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse, trace_service_server as trace,
-    },
+    trace::v1::Span,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -68,6 +73,25 @@ impl logs::LogsService for Receiver {
             .expect("not poisoned")
             .push(request.into_inner());
         Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+impl Receiver {
+    /// The spans of the calls of one trace.
+    fn calls(&self, trace: &[u8]) -> Vec<Span> {
+        let received = self.spans.lock().expect("not poisoned");
+        received
+            .iter()
+            .flat_map(|export| &export.resource_spans)
+            .flat_map(|resource| &resource.scope_spans)
+            .flat_map(|scope| &scope.spans)
+            .filter(|span| span.trace_id == trace && span.name == "upm.user.v1.UserService/GetUser")
+            .cloned()
+            .collect()
+    }
+
+    fn everything(&self) -> String {
+        format!("{:?}{:?}{:?}", self.spans, self.logs, self.metrics)
     }
 }
 
@@ -158,10 +182,11 @@ async fn one_trace_reaches_a_stock_receiver_together_with_metrics_and_logs_and_n
     );
     *first.users.next.lock().expect("not poisoned") =
         Some(second.stack.in_memory(crate::testing::module("user")));
-    let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    // Spans of other tests of this process come here, too.
+    let header = TraceParent::random().to_string();
+    let trace_id = header.split('-').nth(1).expect("an id");
     let token = first.keys.token("users/root", 300);
     let mut request = crate::testing::with_token(&token, get("users/forwards"));
-    let header = format!("00-{trace_id}-00f067aa0ba902b7-01");
     request
         .metadata_mut()
         .insert("traceparent", header.parse().expect("a value"));
@@ -175,23 +200,29 @@ async fn one_trace_reaches_a_stock_receiver_together_with_metrics_and_logs_and_n
 
     probes_answer(&telemetry).await;
 
+    let wanted = hex::decode(trace_id).expect("hex");
+    let (awaited, trace) = (receiver.clone(), wanted.clone());
     tokio::task::spawn_blocking(move || {
+        // A server's span may end after the client has its answer.
+        let deadline = std::time::Instant::now() + Duration::from_mins(1);
+        let arrived = || {
+            let everything = awaited.everything();
+            awaited.calls(&trace).len() >= 4
+                && everything.contains("a line for the receiver")
+                && everything.contains("upm.rpc.server.duration")
+        };
         telemetry.flush();
+        while !arrived() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+            telemetry.flush();
+        }
         drop(telemetry);
     })
     .await
     .expect("flushed");
     receiving.abort();
 
-    let wanted = hex::decode(trace_id).expect("hex");
-    let received = receiver.spans.lock().expect("not poisoned");
-    let spans: Vec<_> = received
-        .iter()
-        .flat_map(|export| &export.resource_spans)
-        .flat_map(|resource| &resource.scope_spans)
-        .flat_map(|scope| &scope.spans)
-        .filter(|span| span.trace_id == wanted && span.name == "upm.user.v1.UserService/GetUser")
-        .collect();
+    let spans = receiver.calls(&wanted);
     // Client and server of the first call, client and server of the second.
     assert_eq!(spans.len(), 4, "{spans:#?}");
     let parents: std::collections::HashSet<_> = spans
@@ -199,7 +230,7 @@ async fn one_trace_reaches_a_stock_receiver_together_with_metrics_and_logs_and_n
         .map(|span| span.parent_span_id.clone())
         .collect();
     assert_eq!(parents.len(), 4, "a chain: {spans:#?}");
-    let everything = format!("{:?}{:?}{:?}", received, receiver.logs, receiver.metrics);
+    let everything = receiver.everything();
     assert!(everything.contains("a line for the receiver"));
     assert!(everything.contains("upm.rpc.server.duration"));
     assert!(!everything.contains(&token), "a token was exported");

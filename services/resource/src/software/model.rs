@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use upm_proto::resource::v1::{PackageContent, Software};
-use upm_store::{Connection, etag};
+use upm_store::{Connection, etag, lock};
 
 use crate::{Error, schema::software};
 
@@ -110,6 +110,8 @@ pub(crate) fn page(
 /// Adds a package or replaces its content; an equal one changes nothing. Whether it is enabled stays as an administrator left it.
 pub(crate) fn import(conn: &mut Connection, package: &Software) -> Result<SoftwareRow, Error> {
     let fresh = SoftwareRow::of(package, 1);
+    // Replicas that start together bring the same packages.
+    lock::name(conn, "software")?;
     let Some(stored) = find(conn, &fresh.id)? else {
         diesel::insert_into(software::table)
             .values(&fresh)

@@ -11,8 +11,6 @@ use tokio::time::timeout;
 use crate::Error;
 
 const POOL_SIZE: u32 = 8;
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-const CALL_LIMIT: Duration = Duration::from_secs(2);
 
 static INCR: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -34,35 +32,37 @@ static COMPARE_AND_SET: LazyLock<Script> = LazyLock::new(|| {
 #[derive(Debug, Clone)]
 pub(super) struct RedisServer {
     pool: Pool<RedisConnectionManager>,
+    /// For a connection, and for a call.
+    limit: Duration,
 }
 
 impl RedisServer {
-    pub(super) async fn open(url: &str) -> Result<Self, Error> {
+    pub(super) async fn open(url: &str, limit: Duration) -> Result<Self, Error> {
         // The library's message could repeat the address, which holds the password.
         let manager = RedisConnectionManager::new(url)
             .map_err(|_| Error::Address("not redis://<host>:<port>/<db>".to_owned()))?;
         let pool = Pool::builder()
             .max_size(POOL_SIZE)
-            .connection_timeout(CONNECT_LIMIT)
+            .connection_timeout(limit)
             .build(manager)
             .await
             .map_err(|error| failed(&error))?;
-        Ok(Self { pool })
+        Ok(Self { pool, limit })
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let mut redis = self.connection().await?;
-        limited(redis.get(key)).await
+        self.limited(redis.get(key)).await
     }
 
     pub(super) async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), Error> {
         let mut redis = self.connection().await?;
-        limited(redis.pset_ex(key, value, millis(ttl))).await
+        self.limited(redis.pset_ex(key, value, millis(ttl))).await
     }
 
     pub(super) async fn del(&self, key: &str) -> Result<bool, Error> {
         let mut redis = self.connection().await?;
-        let removed: i64 = limited(redis.del(key)).await?;
+        let removed: i64 = self.limited(redis.del(key)).await?;
         Ok(removed == 1)
     }
 
@@ -70,7 +70,7 @@ impl RedisServer {
         let mut redis = self.connection().await?;
         let mut call = INCR.prepare_invoke();
         call.key(key).arg(millis(ttl));
-        limited(call.invoke_async(&mut *redis)).await
+        self.limited(call.invoke_async(&mut *redis)).await
     }
 
     pub(super) async fn compare_and_set(
@@ -87,23 +87,30 @@ impl RedisServer {
             .arg(expected.unwrap_or_default())
             .arg(value)
             .arg(millis(ttl));
-        let set: i64 = limited(call.invoke_async(&mut *redis)).await?;
+        let set: i64 = self.limited(call.invoke_async(&mut *redis)).await?;
         Ok(set == 1)
     }
 
     async fn connection(&self) -> Result<PooledConnection<'_, RedisConnectionManager>, Error> {
-        self.pool
+        let mut redis = self
+            .pool
             .get()
             .await
-            .map_err(|error| Error::Cache(error.to_string()))
+            .map_err(|error| Error::Cache(error.to_string()))?;
+        // The library's own limit of 500 ms is shorter than what is promised here.
+        redis.set_response_timeout(self.limit);
+        Ok(redis)
     }
-}
 
-async fn limited<T>(call: impl Future<Output = Result<T, RedisError>>) -> Result<T, Error> {
-    timeout(CALL_LIMIT, call)
-        .await
-        .map_err(|_| Error::Cache(format!("no answer within {} s", CALL_LIMIT.as_secs())))?
-        .map_err(|error| failed(&error))
+    async fn limited<T>(
+        &self,
+        call: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, Error> {
+        timeout(self.limit, call)
+            .await
+            .map_err(|_| Error::Cache(format!("no answer within {} s", self.limit.as_secs())))?
+            .map_err(|error| failed(&error))
+    }
 }
 
 fn failed(error: &RedisError) -> Error {

@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How long a server may take to start.
-const START_LIMIT: Duration = Duration::from_secs(90);
+const START_LIMIT: Duration = Duration::from_mins(3);
 
 /// Ends the server and removes its folder when standard input closes. Signals meant for the test process do not end it early.
 const SHELL: &str = r#"

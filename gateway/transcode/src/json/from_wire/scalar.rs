@@ -3,7 +3,7 @@
 use super::{Printer, Result, malformed};
 use crate::{
     DecodeError,
-    json::{number, well_known},
+    json::{number, plain, well_known},
     tables::message::{Field, Kind, MessageTable},
     wire::{self, Cursor},
 };
@@ -139,5 +139,12 @@ pub(super) fn text<'w>(
 }
 
 pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+    if plain::prefix(text.as_bytes()) == text.len() {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     serde_json::to_writer(out, text).expect("a vector takes every string");
 }

@@ -199,14 +199,14 @@ async fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     world.users.entered.notified().await;
     served.drain.begin();
     let mut late = remote(&served, &authority, "redis");
-    let refused = tokio::time::timeout(Duration::from_secs(5), late.get_user(get("users/x"))).await;
+    let refused = tokio::time::timeout(Duration::from_mins(1), late.get_user(get("users/x"))).await;
     assert_eq!(
         refused.expect("in time").expect_err("closed").code(),
         Code::Unavailable
     );
     world.users.release.notify_one();
     running.await.expect("no panic").expect("finished");
-    let served = tokio::time::timeout(Duration::from_secs(5), served.task).await;
+    let served = tokio::time::timeout(Duration::from_mins(1), served.task).await;
     served.expect("in time").expect("no panic").expect("served");
     client.get_user(get("users/x")).await.expect_err("gone");
 }
@@ -237,7 +237,7 @@ async fn a_stream_that_outlives_the_grace_is_told_to_go_elsewhere() {
         (cut.code(), reason(&cut).as_str()),
         (Code::Unavailable, "DRAINING")
     );
-    tokio::time::timeout(Duration::from_secs(5), served.task)
+    tokio::time::timeout(Duration::from_mins(1), served.task)
         .await
         .expect("in time")
         .expect("no panic")
@@ -284,7 +284,7 @@ async fn many_streams_that_are_reset_before_they_are_accepted_do_not_end_the_con
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), answered)
+    tokio::time::timeout(Duration::from_mins(1), answered)
         .await
         .expect("in time");
     serving.abort();
@@ -339,6 +339,8 @@ async fn a_peer_that_never_finishes_its_handshake_is_let_go_with_the_drain() {
         .get_user(get("users/x"))
         .await
         .expect("others are served");
+    // The handshake alone would end it in ten seconds; a machine that is busy must not seem to be that slow.
+    tokio::time::pause();
     served.drain.begin();
     tokio::time::timeout(Duration::from_secs(5), served.task)
         .await
