@@ -24,8 +24,14 @@ impl Authority {
         lifetime: Duration,
         drain: &Drain,
     ) {
-        let mut wait = lifetime * 2 / 3;
         let mut replaced = self.replaced();
+        // The authority's key may have been replaced since the identity was issued.
+        let outdated = identity.pin().is_some_and(|pin| pin != self.pin());
+        let mut wait = if outdated {
+            Duration::ZERO
+        } else {
+            lifetime * 2 / 3
+        };
         loop {
             tokio::select! {
                 () = drain.signalled() => return,
