@@ -6,7 +6,7 @@ pub mod kinds;
 pub mod outcome;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     time::{Duration, Instant},
 };
@@ -52,6 +52,8 @@ pub trait Worker: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Applier {
     client: Client,
+    /// Clients that act as a ServiceAccount, by the namespace of the project.
+    accounts: HashMap<String, Client>,
     kinds: Kinds,
     policy: Policy,
 }
@@ -81,9 +83,36 @@ impl Applier {
     pub fn new(client: Client, kinds: Kinds, policy: Policy) -> Self {
         Self {
             client,
+            accounts: HashMap::new(),
             kinds,
             policy,
         }
+    }
+
+    /// The same worker, with a client for each ServiceAccount that the policy names.
+    ///
+    /// # Errors
+    /// When no client can be made of the configuration.
+    pub fn impersonating(mut self, config: &kube::Config) -> Result<Self, kube::Error> {
+        for (project, account) in &self.policy.accounts {
+            let mut config = config.clone();
+            config.auth_info.impersonate = Some(account.user());
+            let client = Client::try_from(config)?;
+            self.accounts.insert(project.clone(), client);
+        }
+        Ok(self)
+    }
+
+    /// As whom a key's calls are made.
+    fn client(&self, key: &pb::Key) -> Result<Client, Failure> {
+        if self.policy.account(&key.namespace).is_none() {
+            return Ok(self.client.clone());
+        }
+        // Without its client an intent is not done with the agent's own rights instead.
+        self.accounts.get(&key.namespace).cloned().ok_or_else(|| {
+            let why = "no client for the ServiceAccount of this project";
+            Failure::local(Outcome::Transient, "IMPERSONATION_UNAVAILABLE", why)
+        })
     }
 
     async fn run(&self, work: Work, began: Instant) -> Done {
@@ -179,7 +208,7 @@ impl Applier {
     fn api_of(&self, key: &pb::Key, kind: &Kind) -> Result<Api<DynamicObject>, Failure> {
         match (kind.namespaced, key.namespace.is_empty()) {
             (true, false) => Ok(Api::namespaced_with(
-                self.client.clone(),
+                self.client(key)?,
                 &key.namespace,
                 &kind.resource,
             )),
@@ -198,13 +227,17 @@ impl Applier {
         key: &pb::Key,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failure> {
-        let failure = match tokio::time::timeout(call::DEADLINE, call).await {
+        let mut failure = match tokio::time::timeout(call::DEADLINE, call).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => outcome::of_error(&error),
             Err(_) => Failure::local(Outcome::Transient, "API_SERVER_SLOW", "no answer in time"),
         };
         if failure.kind_gone {
             self.kinds.forget(key);
+        }
+        if self.policy.account(&key.namespace).is_some() && failure.is_for_want_of_rights() {
+            // What the account of the project may do is this cluster's word as well.
+            failure.outcome = Outcome::DeniedLocalPolicy;
         }
         Err(failure)
     }

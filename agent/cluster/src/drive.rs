@@ -184,7 +184,9 @@ impl Driver {
                     match frame {
                         Ok(Some(frame)) => {
                             self.session.frame(now, frame);
-                            self.welcomed().await;
+                            if self.welcomed().await {
+                                certificate.reset_immediately();
+                            }
                         }
                         Ok(None) => self.broken(Refused::new("STREAM_ENDED", "the hub ended the stream", Pause::First)),
                         Err(status) => self.broken(refused(&status)),
@@ -216,8 +218,8 @@ impl Driver {
                     self.saw(now, seen);
                 }
                 _ = certificate.tick(), if welcomed => {
-                    if let Some(csr) = self.hub.as_mut().and_then(|hub| hub.renewal()) {
-                        self.session.request_certificate(csr);
+                    if let Some(request) = self.hub.as_mut().and_then(|hub| hub.renewal()) {
+                        self.session.request_certificate(request);
                     }
                 }
                 Some(_) = self.running.join_next() => {}
@@ -333,10 +335,13 @@ impl Driver {
         self.link = None;
     }
 
-    async fn welcomed(&mut self) {
-        let Some(link) = &mut self.link else { return };
+    /// Answers whether the hub has just welcomed the session.
+    async fn welcomed(&mut self) -> bool {
+        let Some(link) = &mut self.link else {
+            return false;
+        };
         if link.welcomed || self.session.live_since().is_none() {
-            return;
+            return false;
         }
         link.welcomed = true;
         let endpoint = link.connection.endpoint.clone();
@@ -353,6 +358,7 @@ impl Driver {
             endpoint,
             agent_id: agent.unwrap_or_default(),
         });
+        true
     }
 
     /// The connection is gone: say why, wait, dial again.
@@ -419,7 +425,8 @@ fn why(lost: &Lost) -> Refused {
             &format!("DRAINED_{}", reason.as_str_name()),
             "the hub asks to come back",
             match reason {
-                Reason::Revoked => Pause::Long,
+                // The next dial says whether it is the certificate alone.
+                Reason::Revoked => Pause::Backoff,
                 Reason::Fenced => Pause::Rival,
                 Reason::Wedged | Reason::Overrun => Pause::Backoff,
                 _ => Pause::At(

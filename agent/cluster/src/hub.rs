@@ -1,6 +1,8 @@
 //! The way to the hub: enrolment, dialling, renewal of the certificate. Never gives up, never ends the process, always says why.
 
+pub mod accounts;
 pub mod credential;
+mod enrol;
 
 use std::{
     path::PathBuf,
@@ -14,6 +16,7 @@ use tonic::{Code, Streaming};
 use upm_mesh::{self as mesh, Channel, SpiffeId};
 use upm_proto::hub::v1::{self as pb, agent_service_client::AgentServiceClient};
 
+use accounts::Accounts;
 use credential::{Credential, Kept, Pending, Vault};
 
 /// Time to get a connection with a stream on it.
@@ -38,6 +41,8 @@ pub struct Place {
     pub cluster_uid: String,
     /// The agent's version.
     pub build: String,
+    /// The agent's service account; without it only a join token lets the agent in again after a long absence.
+    pub accounts: Option<Accounts>,
 }
 
 /// A stream to the hub.
@@ -94,6 +99,7 @@ pub fn refused(status: &tonic::Status) -> Refused {
             | "VERSION_INCOMPATIBLE"
             | "AGENT_REVOKED"
             | "AGENT_NOT_FOUND"
+            | "CERTIFICATE_REVOKED"
             | "CLUSTER_UID_MISMATCH",
             _,
         )
@@ -131,9 +137,23 @@ pub struct Hub {
     turn: usize,
     /// The credential of the last dial with its TLS configuration, whose tickets make the next dial cheap for both sides.
     dialled: Option<(Credential, Arc<rustls::ClientConfig>)>,
-    renewal: Option<(Pending, std::time::Instant)>,
+    renewal: Option<Renewal>,
+    /// Dials in a row that the candidate did not survive, while there is another one.
+    failures: u32,
+    /// The leaf that the hub does not accept any more.
+    refused: Option<Vec<u8>>,
+    /// Whether the hub is known by the pin in the next enrolment, instead of by the kept roots.
+    by_pin: bool,
     /// Between 50 and 70 % of the certificate's life.
     renew_at: f64,
+}
+
+/// A certificate that was asked for in a session.
+struct Renewal {
+    pending: Pending,
+    asked: std::time::Instant,
+    /// What was shown of the cluster's service accounts.
+    shown: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -156,6 +176,9 @@ impl Hub {
             turn: 0,
             dialled: None,
             renewal: None,
+            failures: 0,
+            refused: None,
+            by_pin: false,
             renew_at: rand::random_range(0.5..0.7),
         }
     }
@@ -171,56 +194,102 @@ impl Hub {
     /// # Errors
     /// Why not, and how long to wait.
     pub async fn dial(&mut self) -> Result<Connection, Refused> {
-        let kept = self.kept().await?;
+        self.kept().await?;
+        let mut rejected = None;
+        // The candidate, the proven one, a new one.
+        for _ in 0..3 {
+            let Some((credential, between)) = self.choose() else {
+                return self.dial_anew(rejected).await;
+            };
+            let refused = match self.open(&credential).await {
+                Ok(connection) => return Ok(connection),
+                Err(refused) => refused,
+            };
+            self.failures = if between { self.failures + 1 } else { 0 };
+            if !self.distrust(&refused) {
+                return Err(refused);
+            }
+            rejected = Some(refused);
+        }
+        Err(rejected.unwrap_or_else(|| Refused::new("NO_IDENTITY", "", Pause::Backoff)))
+    }
+
+    /// The credential to dial with, and whether there is another one.
+    fn choose(&mut self) -> Option<(Credential, bool)> {
+        let kept = self.kept.as_ref()?;
         let now = SystemTime::now();
-        let usable = |c: &Option<Credential>| c.clone().filter(|c| !c.has_ended(now));
-        let candidate = usable(&kept.candidate);
-        let credential = match candidate.clone().or_else(|| usable(&kept.proven)) {
-            Some(credential) => credential,
-            None => self.enrol().await?,
+        let usable = |c: &Option<Credential>| {
+            let refused = self.refused.as_ref();
+            c.clone()
+                .filter(|c| !c.has_ended(now) && (refused.is_none() || c.chain.first() != refused))
         };
-        self.on_candidate = candidate.is_some() || kept.proven.is_none();
-        match self.open(&credential).await {
-            Ok(connection) => Ok(connection),
+        let (mut candidate, proven) = (usable(&kept.candidate), usable(&kept.proven));
+        let between = candidate.is_some() && proven.is_some();
+        if between && self.failures % 2 == 1 {
+            // The candidate may be why there was no connection: the proven one is tried in between.
+            candidate = None;
+        }
+        self.on_candidate = candidate.is_some();
+        Some((candidate.or(proven)?, between))
+    }
+
+    /// Gets a certificate and dials with it.
+    async fn dial_anew(&mut self, rejected: Option<Refused>) -> Result<Connection, Refused> {
+        match self.enrol().await {
+            Ok(credential) => {
+                self.on_candidate = true;
+                self.open(&credential).await
+            }
             Err(refused) => {
-                self.distrust(&refused);
-                Err(refused)
+                // What the hub did not accept once it may accept again: its store may have been restored.
+                self.refused = None;
+                match rejected {
+                    Some(rejected) if refused.reason.starts_with("JOIN_TOKEN_") => Err(rejected),
+                    _ => Err(refused),
+                }
             }
         }
     }
 
-    /// The hub did not welcome this credential: go back to the proven one, or enrol again where a token allows it.
-    pub fn distrust(&mut self, refused: &Refused) {
+    /// The hub did not welcome this credential: go back to the proven one, or ask to be let in again where that is possible. Answers whether
+    /// there is another way to try at once.
+    pub fn distrust(&mut self, refused: &Refused) -> bool {
         let rejected = matches!(
             refused.reason.as_str(),
-            "AGENT_REVOKED" | "AGENT_NOT_FOUND" | "AGENT_CERTIFICATE_NEEDED" | "UNAUTHENTICATED"
+            "AGENT_REVOKED"
+                | "AGENT_NOT_FOUND"
+                | "AGENT_CERTIFICATE_NEEDED"
+                | "CERTIFICATE_REVOKED"
+                | "UNAUTHENTICATED"
         );
         let Some(kept) = self.kept.as_mut().filter(|_| rejected) else {
-            return;
+            return false;
         };
-        if kept.candidate.is_some() && kept.proven.is_some() {
+        if self.on_candidate && kept.candidate.is_some() && kept.proven.is_some() {
             tracing::warn!(
                 reason = refused.reason,
                 "The new certificate was not accepted; the old one is used again"
             );
             kept.candidate = None;
-        } else if self
-            .place
-            .join_token_file
-            .as_ref()
-            .is_some_and(|f| f.exists())
-        {
-            // The token may be the old one; then the hub says so and nothing is lost: this credential is refused anyway.
-            kept.candidate = None;
-            kept.proven = None;
+            return true;
         }
+        // A join token may be the old one; then the hub says so and nothing is lost: this credential is refused anyway.
+        let token = self.place.join_token_file.as_ref();
+        let another = self.place.accounts.is_some() || token.is_some_and(|f| f.exists());
+        if another {
+            let dialled = self.dialled.as_ref();
+            self.refused = dialled.and_then(|(last, _)| last.chain.first().cloned());
+        }
+        another
     }
 
     /// The hub welcomed the session: what was a candidate has proven itself.
     pub async fn proven(&mut self) {
+        self.refused = None;
         if !std::mem::take(&mut self.on_candidate) {
             return;
         }
+        self.failures = 0;
         let Some(kept) = self.kept.as_mut() else {
             return;
         };
@@ -232,26 +301,41 @@ impl Hub {
         }
     }
 
-    /// A request for a new certificate, when it is time for one.
-    pub fn renewal(&mut self) -> Option<Vec<u8>> {
-        let (begin, end) = self.kept.as_ref()?.proven.as_ref()?.life()?;
-        if self.kept.as_ref()?.candidate.is_some() {
+    /// A request for a new certificate, when it is time for one, or when the cluster's service accounts have another issuer or other keys
+    /// than the hub was shown: what is shown in a session is pinned, and nowhere else.
+    pub fn renewal(&mut self) -> Option<pb::CertRequest> {
+        let kept = self.kept.as_ref()?;
+        let (begin, end) = kept.proven.as_ref()?.life()?;
+        if kept.candidate.is_some() {
             return None;
         }
+        let evidence = self.place.accounts.as_ref().and_then(Accounts::evidence);
+        let shown = evidence.as_ref().map(accounts::Evidence::digest);
         let life = end.duration_since(begin).ok()?;
-        if SystemTime::now() < begin + life.mul_f64(self.renew_at) {
+        let due = SystemTime::now() >= begin + life.mul_f64(self.renew_at);
+        if !due && (shown.is_none() || shown == kept.pinned) {
             return None;
         }
-        if let Some((_, asked)) = &self.renewal
-            && asked.elapsed() < RENEWAL_RETRY
+        if let Some(renewal) = &self.renewal
+            && renewal.asked.elapsed() < RENEWAL_RETRY
         {
             return None;
         }
         match credential::fresh() {
             Ok(pending) => {
-                let csr = pending.csr.clone();
-                self.renewal = Some((pending, std::time::Instant::now()));
-                Some(csr)
+                let evidence = evidence.unwrap_or_default();
+                let request = pb::CertRequest {
+                    csr: pending.csr.clone().into(),
+                    service_account_issuer: evidence.issuer,
+                    service_account_jwks: evidence.jwks,
+                    service_account_token: evidence.token,
+                };
+                self.renewal = Some(Renewal {
+                    pending,
+                    asked: std::time::Instant::now(),
+                    shown,
+                });
+                Some(request)
             }
             Err(error) => {
                 tracing::error!(%error, "No key for a new certificate can be made");
@@ -260,22 +344,31 @@ impl Hub {
         }
     }
 
-    /// The hub issued what [`Hub::renewal`] asked for: the next dial uses it.
+    /// The hub issued what [`Hub::renewal`] asked for: the next dial uses it. Without a certificate it only says what to trust.
     pub async fn issued(&mut self, issued: pb::CertIssued) {
-        let Some((pending, _)) = self.renewal.take() else {
+        let roots = issued
+            .ca_certificates
+            .iter()
+            .map(|c| c.to_vec())
+            .collect::<Vec<_>>();
+        if issued.certificate_chain.is_empty() {
+            self.trust(&roots).await;
+            return;
+        }
+        let Some(renewal) = self.renewal.take() else {
             return;
         };
         let Some(kept) = self.kept.as_mut() else {
             return;
         };
         let candidate = Credential {
-            key: pending.key,
+            key: renewal.pending.key,
             chain: issued
                 .certificate_chain
                 .iter()
                 .map(|c| c.to_vec())
                 .collect(),
-            roots: issued.ca_certificates.iter().map(|c| c.to_vec()).collect(),
+            roots,
             endpoints: kept
                 .proven
                 .as_ref()
@@ -287,10 +380,44 @@ impl Hub {
             return;
         }
         kept.candidate = Some(candidate);
+        if renewal.shown.is_some() {
+            kept.pinned = renewal.shown;
+        }
         self.renew_at = rand::random_range(0.5..0.7);
         let kept = kept.clone();
         self.keep(&kept).await;
         tracing::info!("A new certificate waits for the next connection");
+    }
+
+    /// The hub says which CA certificates to trust from now on.
+    async fn trust(&mut self, roots: &[Vec<u8>]) {
+        let Some(kept) = self.kept.as_mut() else {
+            return;
+        };
+        let mut changed = false;
+        for credential in kept.proven.iter_mut().chain(kept.candidate.iter_mut()) {
+            let with = Credential {
+                roots: roots.to_vec(),
+                ..credential.clone()
+            };
+            if with.roots == credential.roots {
+                continue;
+            }
+            if let Err(error) = with.identity() {
+                tracing::error!(%error, "The hub's CA certificates cannot be used");
+                return;
+            }
+            *credential = with;
+            changed = true;
+        }
+        if changed {
+            let kept = kept.clone();
+            self.keep(&kept).await;
+            tracing::info!(
+                roots = roots.len(),
+                "The hub's CA certificates have changed"
+            );
+        }
     }
 
     async fn kept(&mut self) -> Result<Kept, Refused> {
@@ -365,88 +492,6 @@ impl Hub {
         let config = identity.resuming_client_config_for(hub_id()?);
         self.dialled = Some((credential.clone(), config.clone()));
         Ok(config)
-    }
-
-    /// Trades the join token for a certificate.
-    async fn enrol(&mut self) -> Result<Credential, Refused> {
-        let no_token = |why: String| Refused::new("JOIN_TOKEN_MISSING", why, Pause::Approval);
-        let path = self
-            .place
-            .join_token_file
-            .clone()
-            .ok_or_else(|| no_token("the agent has no certificate and no join token".into()))?;
-        let token = tokio::fs::read_to_string(&path)
-            .await
-            .map_err(|e| no_token(format!("the join token cannot be read: {e}")))?;
-        if self.place.ca_pin.is_empty() {
-            return Err(Refused::new(
-                "CA_PIN_MISSING",
-                "without the pin of the hub's CA the agent does not send its join token",
-                Pause::Long,
-            ));
-        }
-        let mut kept = self.kept().await?;
-        let pending = match kept.pending.clone() {
-            Some(pending) => pending,
-            None => credential::fresh()
-                .map_err(|e| Refused::new("NO_KEY", e.to_string(), Pause::Long))?,
-        };
-        kept.pending = Some(pending.clone());
-        // Kept before it is sent: when the answer is lost, the same request is made again.
-        self.vault.save(&kept).await.map_err(|error| {
-            Refused::new("IDENTITY_NOT_KEPT", error.to_string(), Pause::Backoff)
-        })?;
-        self.kept = Some(kept.clone());
-        let endpoint = self.endpoint(None)?;
-        let config = mesh::identity::pinned_client_config(&self.place.ca_pin, hub_id()?);
-        let channel = mesh::client::connect_with(vec![uri(&endpoint)?], config);
-        let request = pb::EnrollRequest {
-            join_token: token.trim().to_owned(),
-            csr: pending.csr.clone().into(),
-            cluster_uid: self.place.cluster_uid.clone(),
-            build: self.place.build.clone(),
-            ..pb::EnrollRequest::default()
-        };
-        let answer = tokio::time::timeout(DIAL, AgentServiceClient::new(channel).enroll(request))
-            .await
-            .map_err(|_| {
-                Refused::new(
-                    "DIAL_TIMEOUT",
-                    format!("{endpoint} does not answer"),
-                    Pause::Backoff,
-                )
-            })?;
-        let answer = match answer {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => {
-                let refused = refused(&status);
-                if refused.reason == "JOIN_TOKEN_INVALID" {
-                    // The next token needs a request of its own.
-                    kept.pending = None;
-                    self.kept = Some(kept);
-                }
-                return Err(refused);
-            }
-        };
-        let credential = Credential {
-            key: pending.key,
-            chain: answer
-                .certificate_chain
-                .iter()
-                .map(|c| c.to_vec())
-                .collect(),
-            roots: answer.ca_certificates.iter().map(|c| c.to_vec()).collect(),
-            endpoints: answer.endpoints,
-        };
-        credential
-            .identity()
-            .map_err(|e| Refused::new("IDENTITY_UNUSABLE", e.to_string(), Pause::Long))?;
-        kept.candidate = Some(credential.clone());
-        kept.proven = None;
-        self.keep(&kept).await;
-        self.kept = Some(kept);
-        tracing::info!(agent = answer.agent_id, "Enrolled");
-        Ok(credential)
     }
 }
 

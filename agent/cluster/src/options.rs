@@ -6,6 +6,8 @@ use clap::Parser;
 use upm_crds::names;
 use upm_operator::Settings;
 
+use crate::policy::{Impersonation, Policy};
+
 /// The agent of one cluster: it dials out to the hub, keeps the cluster as it was told, and hosts the controllers.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "upm-agent", version)]
@@ -24,6 +26,13 @@ pub struct Options {
     /// SHA-256 of the public key of the hub's CA, hex.
     #[arg(long, env = "UPM_CA_PIN", default_value = "")]
     pub ca_pin: String,
+    /// File with a token of the agent's ServiceAccount for the audience `upm-hub`: by it the hub lets the agent in again when its
+    /// certificate has ended.
+    #[arg(long, env = "UPM_SERVICE_ACCOUNT_TOKEN_FILE")]
+    pub service_account_token_file: Option<PathBuf>,
+    /// Intents in the namespace of a project are done as a ServiceAccount: `PROJECT=NAMESPACE/NAME`, comma separated.
+    #[arg(long, env = "UPM_IMPERSONATE", value_delimiter = ',')]
+    pub impersonate: Vec<Impersonation>,
     /// Namespace of the agent and of packages.
     #[arg(long, env = "UPM_AGENT_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
     pub agent_namespace: String,
@@ -64,6 +73,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// What the cluster lets the platform do.
+    pub fn policy(&self) -> Policy {
+        let accounts = self.impersonate.iter();
+        Policy {
+            system_namespace: self.agent_namespace.clone(),
+            accounts: accounts
+                .map(|of| (of.project.clone(), of.account.clone()))
+                .collect(),
+        }
+    }
+
     /// What the controllers need.
     pub fn settings(&self) -> Settings {
         Settings {
@@ -86,6 +106,8 @@ mod tests {
             "--hub-endpoints=a:1,b:2",
             "--ca-pin=00",
             "--join-token-file=/var/run/upm/join/token",
+            "--service-account-token-file=/var/run/upm/hub/token",
+            "--impersonate=p1=upm-system/upm-p1,p2=tenants/two",
             "--agent-namespace=upm-system",
             "--unit-agent-image=u",
             "--image-prefix=",
@@ -95,6 +117,10 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(options.hub_endpoints, ["a:1", "b:2"]);
+        let policy = options.policy();
+        assert_eq!(policy.accounts.len(), 2);
+        assert_eq!(policy.account("p2").unwrap().namespace, "tenants");
+        assert_eq!(policy.account("p3"), None);
         assert!(
             Options::try_parse_from(["upm-agent"]).is_err(),
             "a hub or --standalone"

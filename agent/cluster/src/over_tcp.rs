@@ -37,7 +37,11 @@ use crate::{
     tunnel::{self, Tunnels},
 };
 
+mod accounts;
+mod identity;
+mod on_api_server;
 mod replicas;
+mod rotation;
 
 const OWNER: &str = "projects/p/redisServices/s";
 /// Only so that nothing hangs: an agent that waits for approval looks again after up to 15 s, a dead replica is noticed after 10 s.
@@ -47,6 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct HubSide {
     admin: AgentAdminServiceClient<Channel>,
     ledger: LedgerServiceClient<Channel>,
+    identity: mesh::Identity,
     address: String,
     drain: mesh::Drain,
     served: JoinHandle<()>,
@@ -70,6 +75,19 @@ async fn replica(
     authority: &Arc<mesh::Authority>,
     listener: TcpListener,
 ) -> HubSide {
+    let config = upm_hub::Config {
+        replica: name.into(),
+        ..upm_hub::Config::default()
+    };
+    hub_of(config, url, authority, listener).await
+}
+
+async fn hub_of(
+    config: upm_hub::Config,
+    url: &str,
+    authority: &Arc<mesh::Authority>,
+    listener: TcpListener,
+) -> HubSide {
     let address = listener.local_addr().unwrap().to_string();
     let mesh_listener = local().await;
     let store = Store::open(url, "hub", upm_hub::MIGRATIONS).await.unwrap();
@@ -88,13 +106,13 @@ async fn replica(
     let identity = mesh::Identity::issued(issued, &authority.certificates()).unwrap();
     let config = upm_hub::Config {
         endpoints: vec![address.clone()],
-        replica: name.into(),
         advertise: mesh_listener.local_addr().unwrap().to_string(),
-        ..upm_hub::Config::default()
+        ..config
     };
     let (module, port) = upm_hub::module(ctx, config, authority.clone(), identity.clone())
         .await
         .unwrap();
+    let own = identity.clone();
     let stack = mesh::Server::builder("hub", mesh::Verifier::new(), Arc::new(mesh::audit::LogSink))
         .routes(module.routes)
         .build();
@@ -109,6 +127,7 @@ async fn replica(
     HubSide {
         admin: AgentAdminServiceClient::new(channel.clone()),
         ledger: LedgerServiceClient::new(channel),
+        identity: own,
         address,
         drain,
         served,
@@ -119,10 +138,14 @@ async fn replica(
 
 impl HubSide {
     async fn token(&mut self, auto_approve: bool) -> (String, String) {
+        self.token_of("c1", auto_approve).await
+    }
+
+    async fn token_of(&mut self, agent: &str, auto_approve: bool) -> (String, String) {
         let answer = self
             .admin
             .create_join_token(pb::CreateJoinTokenRequest {
-                agent_id: "c1".into(),
+                agent_id: agent.into(),
                 ttl_seconds: 600,
                 auto_approve,
             })
@@ -132,14 +155,38 @@ impl HubSide {
         (answer.token, answer.ca_pin)
     }
 
+    async fn shown(&mut self) -> pb::Agent {
+        let name = "agents/c1".into();
+        let request = pb::GetAgentRequest { name };
+        self.admin.get_agent(request).await.unwrap().into_inner()
+    }
+
+    async fn revoke(&mut self, certificate_serial: &str) -> Result<(), tonic::Status> {
+        let request = pb::RevokeAgentRequest {
+            name: "agents/c1".into(),
+            certificate_serial: certificate_serial.into(),
+        };
+        self.admin.revoke_agent(request).await.map(drop)
+    }
+
+    async fn disconnect(&mut self) {
+        let name = "agents/c1".into();
+        let request = pb::DisconnectAgentRequest { name };
+        self.admin.disconnect_agent(request).await.unwrap();
+    }
+
     async fn apply(&mut self, uid: u8, generation: u64) {
+        self.apply_to("c1", uid, generation).await;
+    }
+
+    async fn apply_to(&mut self, agent: &str, uid: u8, generation: u64) {
         let body = serde_json::json!({
             "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "UnitSet",
             "metadata": {"name": "k0", "namespace": "p"}, "spec": {"units": generation, "note": "x".repeat(200_000)},
         });
         self.ledger
             .apply_objects(pb::ApplyObjectsRequest {
-                agent_id: "c1".into(),
+                agent_id: agent.into(),
                 writer: Some(pb::Writer {
                     owner: OWNER.into(),
                     epoch: 1,
@@ -296,6 +343,9 @@ impl Tunnels for Fake {
                         let frame = Some(Frame::Data(data));
                         let _ = sender.send(pb::Bytes { frame }).await;
                     }
+                    if log.follow {
+                        sender.closed().await;
+                    }
                     return Ok(());
                 }
                 None => panic!("a tunnel for nothing"),
@@ -331,6 +381,25 @@ fn agent(disk: &Disk, address: &str, pin: &str, token: PathBuf) -> AgentSide {
 }
 
 fn agent_of(disk: &Disk, addresses: &[&str], pin: &str, token: PathBuf) -> AgentSide {
+    run(disk, place(addresses, pin, token))
+}
+
+fn place(addresses: &[&str], pin: &str, token: PathBuf) -> Place {
+    Place {
+        endpoints: addresses.iter().copied().map(Into::into).collect(),
+        ca_pin: pin.into(),
+        join_token_file: Some(token),
+        cluster_uid: "cluster".into(),
+        build: "test".into(),
+        accounts: None,
+    }
+}
+
+fn run(disk: &Disk, place: Place) -> AgentSide {
+    run_with(disk, place, None)
+}
+
+fn run_with(disk: &Disk, place: Place, worker: Option<Arc<dyn Worker>>) -> AgentSide {
     let (seen_sender, seen) = mpsc::channel(64);
     let (interest, wanted) = watch::channel(Vec::new());
     let (report, reported) = watch::channel(Report::default());
@@ -339,16 +408,9 @@ fn agent_of(disk: &Disk, addresses: &[&str], pin: &str, token: PathBuf) -> Agent
         cluster: disk.cluster.clone(),
         seen: seen_sender,
     });
-    let place = Place {
-        endpoints: addresses.iter().copied().map(Into::into).collect(),
-        ca_pin: pin.into(),
-        join_token_file: Some(token),
-        cluster_uid: "cluster".into(),
-        build: "test".into(),
-    };
     let parts = Parts {
         hub: Hub::new(place, Arc::new(disk.clone())),
-        worker: fake.clone(),
+        worker: worker.unwrap_or_else(|| fake.clone()),
         durable: Arc::new(disk.clone()),
         tunnels: fake,
         seen,
@@ -508,12 +570,7 @@ async fn enrols_applies_reports_and_resumes() {
     assert!(disk.cluster.lock().unwrap().objects.is_empty());
 
     // Revocation cuts the session; the agent says why.
-    hub.admin
-        .revoke_agent(pb::RevokeAgentRequest {
-            name: "agents/c1".into(),
-        })
-        .await
-        .unwrap();
+    hub.revoke("").await.unwrap();
     // At once, and not when a heartbeat is missed (15 s); a busy machine may take its time all the same.
     let cut = tokio::time::timeout(
         Duration::from_secs(10),

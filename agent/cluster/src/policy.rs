@@ -1,4 +1,7 @@
-//! What the cluster lets the platform do, whatever the hub says: kinds × namespaces, and which Secrets a tunnel may read.
+//! What the cluster lets the platform do, whatever the hub says: kinds × namespaces, as which ServiceAccount in which project, and which
+//! Secrets a tunnel may read.
+
+use std::{collections::BTreeMap, str::FromStr};
 
 use upm_crds::names;
 use upm_proto::hub::v1::Key;
@@ -11,10 +14,68 @@ const PACKAGE_KINDS: [&str; 2] = ["ConfigMap", "PodTemplate"];
 const ENGINE_KINDS: [&str; 3] = ["UnitSet", "Unit", "RedisReplication"];
 
 /// The local policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Where packages, the cluster CA and the agent live.
     pub system_namespace: String,
+    /// Namespaces of projects in which intents are done as a ServiceAccount, not as the agent.
+    pub accounts: BTreeMap<String, Account>,
+}
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Account {
+    /// What the API server calls it.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
+/// `PROJECT=NAMESPACE/NAME`: in the namespace of this project, as this ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impersonation {
+    /// Namespace of the project.
+    pub project: String,
+    /// As whom.
+    pub account: Account,
+}
+
+impl FromStr for Impersonation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |name: &&str| {
+            let fine =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+            !name.is_empty() && name.len() <= 253 && name.bytes().all(fine)
+        };
+        let parts = text.split_once('=').and_then(|(project, account)| {
+            let (namespace, name) = account.split_once('/')?;
+            [project, namespace, name].iter().all(named).then(|| Self {
+                project: project.to_owned(),
+                account: Account {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                },
+            })
+        });
+        let impersonation =
+            parts.ok_or_else(|| format!("`{text}` is not PROJECT=NAMESPACE/NAME"))?;
+        if is_reserved(&impersonation.project) {
+            return Err(format!(
+                "`{}` is no namespace of a project",
+                impersonation.project
+            ));
+        }
+        Ok(impersonation)
+    }
 }
 
 impl Policy {
@@ -55,11 +116,13 @@ impl Policy {
         }
     }
 
+    /// As whom the intents of a namespace are done; `None` for the agent itself.
+    pub fn account(&self, namespace: &str) -> Option<&Account> {
+        self.accounts.get(namespace)
+    }
+
     /// Whether the platform may read a Secret with these labels.
-    pub fn may_read_secret(
-        &self,
-        labels: Option<&std::collections::BTreeMap<String, String>>,
-    ) -> bool {
+    pub fn may_read_secret(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         labels.is_some_and(|labels| {
             labels
                 .get(names::label::READABLE)
@@ -91,6 +154,7 @@ mod tests {
     fn allows_the_engines_kinds_in_projects_and_packages_in_the_system_namespace() {
         let policy = Policy {
             system_namespace: "upm-system".into(),
+            ..Policy::default()
         };
         for good in [
             key(names::GROUP, "UnitSet", "p1", "demo"),
@@ -112,6 +176,7 @@ mod tests {
     fn denies_everything_else() {
         let policy = Policy {
             system_namespace: "upm-system".into(),
+            ..Policy::default()
         };
         for bad in [
             key("", "Secret", "p1", "x"),
@@ -135,6 +200,7 @@ mod tests {
     fn reads_only_labelled_secrets() {
         let policy = Policy {
             system_namespace: "upm-system".into(),
+            ..Policy::default()
         };
         let labelled = [(names::label::READABLE.to_owned(), "true".to_owned())].into();
         assert!(policy.may_read_secret(Some(&labelled)));
@@ -142,5 +208,28 @@ mod tests {
         assert!(!policy.may_read_secret(Some(
             &[(names::label::READABLE.to_owned(), "yes".to_owned())].into()
         )));
+    }
+
+    #[test]
+    fn reads_as_whom_intents_of_a_project_are_done() {
+        let read = "p1=upm-system/upm-p1".parse::<Impersonation>().unwrap();
+        assert_eq!(read.project, "p1");
+        assert_eq!(
+            read.account.user(),
+            "system:serviceaccount:upm-system:upm-p1"
+        );
+        for bad in [
+            "p1",
+            "p1=x",
+            "=a/b",
+            "p1=a/",
+            "p1=a/b/c",
+            "p1=a/b:c",
+            "P1=a/b",
+            "kube-system=a/b",
+            "upm-system=a/b",
+        ] {
+            assert!(bad.parse::<Impersonation>().is_err(), "{bad}");
+        }
     }
 }

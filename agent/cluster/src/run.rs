@@ -16,9 +16,12 @@ use crate::{
     applier::{Applier, kinds::Kinds},
     collector, controllers, drive,
     durable::ConfigMaps,
-    hub::{Hub, Place, credential::SecretVault},
+    hub::{
+        Hub, Place,
+        accounts::{self, Accounts},
+        credential::SecretVault,
+    },
     options::Options,
-    policy::Policy,
     report::{self, Report},
     session::Facts,
     tunnel::ClusterTunnels,
@@ -42,7 +45,8 @@ const KINDS: [(&str, &str); 4] = [
 /// # Errors
 /// When there is no way to an API server at all: no kubeconfig and not in a cluster.
 pub async fn run(options: Options, drain: Drain) -> anyhow::Result<()> {
-    let client = client(&options).await?;
+    let config = config(&options).await?;
+    let client = Client::try_from(config.clone())?;
     let identity = if options.identity.is_empty() {
         format!("upm-agent-{:08x}", rand::random::<u32>())
     } else {
@@ -55,31 +59,35 @@ pub async fn run(options: Options, drain: Drain) -> anyhow::Result<()> {
         identity,
     };
     let leading = leader::lead(lease, drain.token(), |lost| {
-        led(client.clone(), options.clone(), lost)
+        led(client.clone(), config.clone(), options.clone(), lost)
     });
     Box::pin(leading).await?;
     Ok(())
 }
 
-async fn client(options: &Options) -> anyhow::Result<Client> {
-    let config = match &options.kubeconfig {
+async fn config(options: &Options) -> anyhow::Result<Config> {
+    Ok(match &options.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
         }
         None => Config::incluster()?,
-    };
-    Ok(Client::try_from(config)?)
+    })
 }
 
 /// What the leader does until it does not lead any more.
-async fn led(client: Client, options: Options, lost: CancellationToken) -> Result<(), Error> {
+async fn led(
+    client: Client,
+    config: Config,
+    options: Options,
+    lost: CancellationToken,
+) -> Result<(), Error> {
     let engine = controllers::run(client.clone(), options.settings(), lost.clone());
     if options.standalone {
         engine.await;
         return Ok(());
     }
-    tokio::join!(engine, session(client, options, lost));
+    tokio::join!(engine, session(client, config, options, lost));
     Ok(())
 }
 
@@ -135,13 +143,30 @@ async fn facts(
     }
 }
 
-async fn session(client: Client, options: Options, lost: CancellationToken) {
+async fn session(client: Client, config: Config, options: Options, lost: CancellationToken) {
     let kinds = Kinds::new(client.clone());
     let Some(facts) = facts(&client, &kinds, &options, &lost).await else {
         return;
     };
-    let policy = Policy {
-        system_namespace: options.agent_namespace.clone(),
+    let policy = options.policy();
+    let (issuer_sender, issuer) = watch::channel(None);
+    let accounts = options
+        .service_account_token_file
+        .clone()
+        .map(|token_file| Accounts { issuer, token_file });
+    let looking = accounts::follow(client.clone(), issuer_sender, lost.clone());
+    let knowing = async {
+        if accounts.is_some() {
+            looking.await;
+        }
+    };
+    let worker = Applier::new(client.clone(), kinds.clone(), policy.clone());
+    let worker = match worker.clone().impersonating(&config) {
+        Ok(worker) => worker,
+        Err(error) => {
+            tracing::error!(%error, "No client for the ServiceAccounts of projects; their intents wait");
+            worker
+        }
     };
     let place = Place {
         endpoints: options.hub_endpoints.clone(),
@@ -149,6 +174,7 @@ async fn session(client: Client, options: Options, lost: CancellationToken) {
         join_token_file: options.join_token_file.clone(),
         cluster_uid: facts.cluster_uid.clone(),
         build: facts.build.clone(),
+        accounts: accounts.clone(),
     };
     let (seen_sender, seen) = mpsc::channel(SEEN);
     let (interest, wanted) = watch::channel(Vec::new());
@@ -158,7 +184,7 @@ async fn session(client: Client, options: Options, lost: CancellationToken) {
             place,
             Arc::new(SecretVault::new(client.clone(), &options.agent_namespace)),
         ),
-        worker: Arc::new(Applier::new(client.clone(), kinds.clone(), policy.clone())),
+        worker: Arc::new(worker),
         durable: Arc::new(ConfigMaps::new(client.clone(), &options.agent_namespace)),
         tunnels: Arc::new(ClusterTunnels::new(client.clone(), policy)),
         seen,
@@ -167,11 +193,11 @@ async fn session(client: Client, options: Options, lost: CancellationToken) {
     };
     let collecting = collector::collect(client.clone(), kinds, wanted, seen_sender, lost.clone());
     let reporting = report::publish(
-        client,
+        client.clone(),
         options.agent_namespace.clone(),
         reported,
         lost.clone(),
     );
     let driving = drive::run(parts, facts, lost);
-    tokio::join!(driving, collecting, reporting);
+    tokio::join!(driving, collecting, reporting, knowing);
 }

@@ -328,12 +328,9 @@ impl Session {
     }
 
     /// Asks for a new certificate.
-    pub fn request_certificate(&mut self, csr: Vec<u8>) {
+    pub fn request_certificate(&mut self, request: pb::CertRequest) {
         if self.link.is_live() {
-            self.send(
-                pb::Lane::Control,
-                agent_frame::Message::Csr(pb::CertRequest { csr: csr.into() }),
-            );
+            self.send(pb::Lane::Control, agent_frame::Message::Csr(request));
         }
     }
 

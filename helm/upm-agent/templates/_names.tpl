@@ -23,3 +23,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- define "upm-agent.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "upm-agent.name" .) -}}
 {{- end -}}
+
+{{- /* PROJECT=NAMESPACE/NAME of every project whose intents are done as a ServiceAccount. */ -}}
+{{- define "upm-agent.impersonate" -}}
+{{- $root := . -}}
+{{- $all := list -}}
+{{- range $project, $as := .Values.impersonation.projects -}}
+{{- $all = append $all (printf "%s=%s/%s" $project ($as.namespace | default $root.Release.Namespace) $as.serviceAccount) -}}
+{{- end -}}
+{{- join "," $all -}}
+{{- end -}}

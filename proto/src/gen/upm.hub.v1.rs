@@ -244,7 +244,7 @@ impl Outcome {
 /// Asks for a client certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrollRequest {
-    /// Single use, at most one hour old. For a renewal after a long absence: empty, with `service_account_token`.
+    /// Single use, at most one hour old. After a long absence: empty, with `agent_id` and `service_account_token`.
     #[prost(string, tag = "1")]
     pub join_token: ::prost::alloc::string::String,
     /// Certificate signing request, DER. The key never leaves the agent.
@@ -253,18 +253,22 @@ pub struct EnrollRequest {
     /// UID of the namespace `kube-system`.
     #[prost(string, tag = "3")]
     pub cluster_uid: ::prost::alloc::string::String,
-    /// Issuer of the cluster's service-account tokens; pinned at the first enrolment.
+    /// Issuer of the cluster's service-account tokens. With a join token it is pinned, with the keys and the account, if the token below
+    /// proves that they belong together; without one it is ignored.
     #[prost(string, tag = "4")]
     pub service_account_issuer: ::prost::alloc::string::String,
-    /// The issuer's public keys, JSON; pinned at the first enrolment.
+    /// The issuer's public keys, a JSON Web Key Set of at most 32 KiB.
     #[prost(string, tag = "5")]
     pub service_account_jwks: ::prost::alloc::string::String,
-    /// A projected service-account token of the agent for re-enrolment.
+    /// A projected token of the agent's service account for the audience `upm-hub`, at most 16 KiB.
     #[prost(string, tag = "6")]
     pub service_account_token: ::prost::alloc::string::String,
     /// The agent's version.
     #[prost(string, tag = "7")]
     pub build: ::prost::alloc::string::String,
+    /// Who the agent was, when it comes with a service-account token. It is believed when the token is of that agent's pinned account.
+    #[prost(string, tag = "8")]
+    pub agent_id: ::prost::alloc::string::String,
 }
 /// A client certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1198,14 +1202,24 @@ pub mod drain {
         }
     }
 }
-/// Asks for a new certificate.
+/// Asks for a new certificate, and shows who issues the tokens of the agent's service account by now: the hub pins that as at the first
+/// enrolment. Nowhere else can a pin be changed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CertRequest {
     /// Certificate signing request, DER.
     #[prost(bytes = "bytes", tag = "1")]
     pub csr: ::prost::bytes::Bytes,
+    /// As in `EnrollRequest`; empty for no change.
+    #[prost(string, tag = "2")]
+    pub service_account_issuer: ::prost::alloc::string::String,
+    /// As in `EnrollRequest`.
+    #[prost(string, tag = "3")]
+    pub service_account_jwks: ::prost::alloc::string::String,
+    /// As in `EnrollRequest`.
+    #[prost(string, tag = "4")]
+    pub service_account_token: ::prost::alloc::string::String,
 }
-/// A new certificate.
+/// A new certificate. Unasked and without a chain: only the CA certificates have changed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CertIssued {
     /// Certificate chain, DER, leaf first.
@@ -1570,8 +1584,12 @@ pub mod agent_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Trades a join token and a certificate request for a client certificate. Server-authenticated TLS only.
-        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used), FAILED_PRECONDITION (`CLUSTER_NOT_APPROVED`: ask again), RESOURCE_EXHAUSTED.
+        /// Trades a join token and a certificate request for a client certificate; or, for an agent whose certificate has ended, a token of the
+        /// service account that it had when it was here. Server-authenticated TLS only.
+        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used; `AGENT_REVOKED`; `SERVICE_ACCOUNT_NOT_PINNED`,
+        /// `SERVICE_ACCOUNT_ISSUER_MISMATCH`, `SERVICE_ACCOUNT_KEY_UNKNOWN`, `SERVICE_ACCOUNT_SIGNATURE_INVALID`,
+        /// `SERVICE_ACCOUNT_AUDIENCE_MISMATCH`, `SERVICE_ACCOUNT_SUBJECT_MISMATCH`, `SERVICE_ACCOUNT_TOKEN_EXPIRED`,
+        /// `SERVICE_ACCOUNT_TOKEN_INVALID`), FAILED_PRECONDITION (`CLUSTER_UID_MISMATCH`), RESOURCE_EXHAUSTED.
         pub async fn enroll(
             &mut self,
             request: impl tonic::IntoRequest<super::EnrollRequest>,
@@ -1658,8 +1676,12 @@ pub mod agent_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AgentServiceServer.
     #[async_trait]
     pub trait AgentService: std::marker::Send + std::marker::Sync + 'static {
-        /// Trades a join token and a certificate request for a client certificate. Server-authenticated TLS only.
-        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used), FAILED_PRECONDITION (`CLUSTER_NOT_APPROVED`: ask again), RESOURCE_EXHAUSTED.
+        /// Trades a join token and a certificate request for a client certificate; or, for an agent whose certificate has ended, a token of the
+        /// service account that it had when it was here. Server-authenticated TLS only.
+        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used; `AGENT_REVOKED`; `SERVICE_ACCOUNT_NOT_PINNED`,
+        /// `SERVICE_ACCOUNT_ISSUER_MISMATCH`, `SERVICE_ACCOUNT_KEY_UNKNOWN`, `SERVICE_ACCOUNT_SIGNATURE_INVALID`,
+        /// `SERVICE_ACCOUNT_AUDIENCE_MISMATCH`, `SERVICE_ACCOUNT_SUBJECT_MISMATCH`, `SERVICE_ACCOUNT_TOKEN_EXPIRED`,
+        /// `SERVICE_ACCOUNT_TOKEN_INVALID`), FAILED_PRECONDITION (`CLUSTER_UID_MISMATCH`), RESOURCE_EXHAUSTED.
         async fn enroll(
             &self,
             request: tonic::Request<super::EnrollRequest>,
@@ -2364,6 +2386,9 @@ pub struct RevokeAgentRequest {
     /// `agents/{agent}`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Serial number of one certificate, lower-case hex as `Agent.certificate_serial` has it; empty for the agent with all of them.
+    #[prost(string, tag = "2")]
+    pub certificate_serial: ::prost::alloc::string::String,
 }
 /// Asks for a join token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2471,6 +2496,9 @@ pub struct Agent {
     /// Age of the oldest intent in the agent that is not settled, in milliseconds.
     #[prost(uint64, tag = "19")]
     pub oldest_unapplied_ms: u64,
+    /// Serial number of the certificate that its session was opened with, lower-case hex; empty without a session.
+    #[prost(string, tag = "20")]
+    pub certificate_serial: ::prost::alloc::string::String,
 }
 /// Asks for inventory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3432,7 +3460,9 @@ pub mod agent_admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Revokes the certificate and cuts the session within a second; only a new join token lets the cluster in again.
+        /// Revokes the agent and cuts its session and tunnels within a second; only a new join token lets the cluster in again. With a serial
+        /// number only that certificate is revoked, and only a session with it is cut: the agent may come with another certificate, or get one by
+        /// its service account. Errors: NOT_FOUND `AGENT_NOT_FOUND`, `CERTIFICATE_NOT_FOUND`.
         pub async fn revoke_agent(
             &mut self,
             request: impl tonic::IntoRequest<super::RevokeAgentRequest>,
@@ -3664,7 +3694,9 @@ pub mod agent_admin_service_server {
             &self,
             request: tonic::Request<super::DisconnectAgentRequest>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
-        /// Revokes the certificate and cuts the session within a second; only a new join token lets the cluster in again.
+        /// Revokes the agent and cuts its session and tunnels within a second; only a new join token lets the cluster in again. With a serial
+        /// number only that certificate is revoked, and only a session with it is cut: the agent may come with another certificate, or get one by
+        /// its service account. Errors: NOT_FOUND `AGENT_NOT_FOUND`, `CERTIFICATE_NOT_FOUND`.
         async fn revoke_agent(
             &self,
             request: tonic::Request<super::RevokeAgentRequest>,

@@ -6,7 +6,11 @@ use upm_mesh as mesh;
 use upm_proto::hub::v1 as pb;
 use upm_store::time;
 
-use crate::{Error, Hub, ledger};
+use crate::{
+    Error, Hub,
+    accounts::{Pin, Refusal},
+    ledger,
+};
 
 /// A certificate and when it ends, in microseconds since 1970.
 #[derive(Debug)]
@@ -15,8 +19,50 @@ pub(crate) struct Signed {
     pub(crate) roots: Vec<bytes::Bytes>,
 }
 
+/// What an agent shows of its cluster's service accounts. Whatever is wrong with that hinders nothing else: the agent is known by its join
+/// token, or by its certificate.
+pub(crate) fn shown(agent: &str, issuer: &str, jwks: &str, token: &str) -> Option<Pin> {
+    if issuer.is_empty() || token.is_empty() {
+        return None;
+    }
+    match Pin::shown(issuer, jwks, token) {
+        Ok(pin) => Some(pin),
+        Err(refusal) => {
+            let reason = Refusal::reason(refusal);
+            tracing::warn!(agent, reason, "The agent's service account is not pinned");
+            None
+        }
+    }
+}
+
+/// Signs an agent's request in its session.
+pub(crate) async fn renew(
+    hub: &Hub,
+    agent: &str,
+    request: &pb::CertRequest,
+) -> Result<Signed, Error> {
+    let pin = shown(
+        agent,
+        &request.service_account_issuer,
+        &request.service_account_jwks,
+        &request.service_account_token,
+    );
+    sign(hub, agent, &request.csr, pin).await
+}
+
+/// The CA certificates that agents trust.
+pub(crate) fn roots(hub: &Hub) -> Vec<bytes::Bytes> {
+    let roots = hub.inner.authority.certificates();
+    roots.iter().map(|c| c.to_vec().into()).collect()
+}
+
 /// Signs an agent's request and remembers the certificate.
-pub(crate) async fn sign(hub: &Hub, agent: &str, csr: &[u8]) -> Result<Signed, Error> {
+pub(crate) async fn sign(
+    hub: &Hub,
+    agent: &str,
+    csr: &[u8],
+    pin: Option<Pin>,
+) -> Result<Signed, Error> {
     let id = mesh::SpiffeId::agent(agent).map_err(Error::Authority)?;
     let life = Duration::from_secs(hub.inner.config.certificate_seconds.max(60));
     let chain = hub
@@ -37,18 +83,12 @@ pub(crate) async fn sign(hub: &Hub, agent: &str, csr: &[u8]) -> Result<Signed, E
     hub.inner
         .store
         .transact("remember a certificate", move |conn| {
-            ledger::enrol::certified(conn, &name, &leaf, expire)
+            ledger::enrol::certified(conn, &name, &leaf, expire, pin.as_ref())
         })
         .await?;
     Ok(Signed {
         chain: chain.iter().map(|c| c.to_vec().into()).collect(),
-        roots: hub
-            .inner
-            .authority
-            .certificates()
-            .iter()
-            .map(|c| c.to_vec().into())
-            .collect(),
+        roots: roots(hub),
     })
 }
 

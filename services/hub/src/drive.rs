@@ -31,11 +31,22 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Boxed: a queue keeps room for many, and most are idle.
 pub(crate) type Outbound = mpsc::Sender<Result<Box<pb::HubFrame>, Status>>;
 
+/// The certificate that a session was opened with.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificate {
+    /// SHA-256, hex.
+    pub(crate) fingerprint: String,
+    /// Serial number, hex.
+    pub(crate) serial: String,
+    /// When it ends.
+    pub(crate) expire_us: i64,
+}
+
 /// Runs a session until it ends.
 pub(crate) async fn session(
     hub: Hub,
     agent: String,
-    certificate_us: i64,
+    certificate: Certificate,
     inbound: Streaming<pb::AgentFrame>,
     outbound: Outbound,
 ) {
@@ -43,7 +54,7 @@ pub(crate) async fn session(
     let jitter = rand::random_range(80..=120);
     let settings = Settings {
         replica: hub.inner.replica.clone(),
-        certificate_ends: (certificate_us - wall).max(0) as u64 / 1_000,
+        certificate_ends: (certificate.expire_us - wall).max(0) as u64 / 1_000,
         max_age: limits::SESSION_AGE_MS * jitter / 100,
         wall_us: wall,
         reconnect_spread_ms: hub.reconnect_spread_ms(),
@@ -55,6 +66,7 @@ pub(crate) async fn session(
         shared: Arc::default(),
         registered: false,
         control,
+        certificate: Arc::new(certificate),
         hub,
         agent,
     };
@@ -68,6 +80,7 @@ struct Driver {
     shared: Arc<Shared>,
     registered: bool,
     control: mpsc::Sender<Control>,
+    certificate: Arc<Certificate>,
     hub: Hub,
     agent: String,
 }
@@ -155,6 +168,7 @@ impl Driver {
                         self.core.drain(now, reason, not_before, spread);
                     }
                     Control::Cut(reason) => self.core.cut(reason),
+                    Control::Roots => self.tell_roots(),
                 },
                 () = drain.signalled(), if !draining => {
                     draining = true;
@@ -187,8 +201,13 @@ impl Driver {
                     since: self.began,
                     shared: self.shared.clone(),
                     control: self.control.clone(),
+                    certificate: self.certificate.clone(),
                 },
             );
+            // It may have been away when the authority's key was replaced.
+            if self.hub.inner.authority.overlap_ends().is_some() {
+                self.tell_roots();
+            }
         }
         let (received, handed) = self.core.revisions();
         self.shared.received_rev.store(received, Ordering::Relaxed);
@@ -220,6 +239,16 @@ impl Driver {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = health.message;
         }
+    }
+
+    /// Tells the agent which CA certificates it shall trust.
+    fn tell_roots(&mut self) {
+        let roots = pb::CertIssued {
+            certificate_chain: Vec::new(),
+            ca_certificates: certificates::roots(&self.hub),
+        };
+        let now = self.now();
+        self.core.reply(now, Reply::Certificate(Some(roots)));
     }
 
     /// Does a command; a failing store is asked again until the session is over.
@@ -288,7 +317,7 @@ impl Driver {
 async fn once(hub: &Hub, agent: &str, epoch: u64, command: Command) -> Option<Reply> {
     let id = agent.to_owned();
     let done = match command {
-        Command::Certificate(csr) => match certificates::sign(hub, agent, &csr).await {
+        Command::Certificate(request) => match certificates::renew(hub, agent, &request).await {
             Ok(signed) => Ok(Reply::Certificate(Some(signed.into()))),
             Err(error @ (Error::CertificateRequest(_) | Error::Revoked(_))) => {
                 tracing::warn!(agent, %error, "No new certificate for the agent");

@@ -3,6 +3,8 @@
 use upm_mesh::{Classify, Details, FieldViolation, Kind};
 use upm_store as store;
 
+use crate::accounts::Refusal;
+
 /// Domain of the hub's errors.
 pub const DOMAIN: &str = "hub.upm";
 
@@ -76,6 +78,15 @@ pub enum Error {
     /// The agent is revoked.
     #[error("agent `{0}` is revoked; a new join token lets it in again")]
     Revoked(String),
+    /// The certificate is revoked; the agent is not.
+    #[error("this certificate of agent `{0}` is revoked")]
+    CertificateRevoked(String),
+    /// No such certificate of the agent is remembered.
+    #[error("the agent has no certificate with the serial number `{0}`")]
+    CertificateNotFound(String),
+    /// A service-account token that does not let in.
+    #[error(transparent)]
+    ServiceAccount(#[from] Refusal),
     /// The identity belongs to another cluster.
     #[error("agent `{0}` belongs to another cluster")]
     OtherCluster(String),
@@ -142,7 +153,9 @@ impl Classify for Error {
             Self::Store(error) => error.kind(),
             Self::Database(_) | Self::Corrupt(_) | Self::Authority(_) => Kind::Internal,
             Self::Field(_) | Self::CertificateRequest(_) => Kind::InvalidArgument,
-            Self::AgentNotFound(_) | Self::ObjectNotFound(_) => Kind::NotFound,
+            Self::AgentNotFound(_) | Self::ObjectNotFound(_) | Self::CertificateNotFound(_) => {
+                Kind::NotFound
+            }
             Self::IntentExists { .. } => Kind::AlreadyExists,
             Self::StaleGeneration { .. } | Self::NotOwner { .. } => Kind::Aborted,
             Self::StaleWriter { .. }
@@ -152,7 +165,11 @@ impl Classify for Error {
             | Self::NotApproved(_)
             | Self::OtherCluster(_) => Kind::FailedPrecondition,
             Self::LedgerFull(_) | Self::Overloaded(_) | Self::Slot(_) => Kind::ResourceExhausted,
-            Self::JoinTokenInvalid | Self::Revoked(_) | Self::NoAgent => Kind::Unauthenticated,
+            Self::JoinTokenInvalid
+            | Self::Revoked(_)
+            | Self::CertificateRevoked(_)
+            | Self::ServiceAccount(_)
+            | Self::NoAgent => Kind::Unauthenticated,
             Self::NotConnected(_) | Self::TunnelTimeout(_) => Kind::Unavailable,
             Self::SessionEnded(reason) => match *reason {
                 "VERSION_INCOMPATIBLE" | "CLUSTER_NOT_APPROVED" | "CLUSTER_UID_MISMATCH" => {
@@ -185,6 +202,9 @@ impl Classify for Error {
             Self::JoinTokenInvalid => "JOIN_TOKEN_INVALID",
             Self::NotApproved(_) => "CLUSTER_NOT_APPROVED",
             Self::Revoked(_) => "AGENT_REVOKED",
+            Self::CertificateRevoked(_) => "CERTIFICATE_REVOKED",
+            Self::CertificateNotFound(_) => "CERTIFICATE_NOT_FOUND",
+            Self::ServiceAccount(refusal) => refusal.reason(),
             Self::OtherCluster(_) => "CLUSTER_UID_MISMATCH",
             Self::NoAgent => "AGENT_CERTIFICATE_NEEDED",
             Self::NotConnected(_) => "AGENT_NOT_CONNECTED",

@@ -19,11 +19,12 @@ use upm_proto::{
     hub::v1::{self as pb, drain::Reason},
     ledger::limits,
 };
-use upm_store::Store;
+use upm_store::{Store, time};
 
 use crate::{
     Config, Error,
     commit::{Committer, What, Writers},
+    drive::Certificate,
     ledger,
     ledger::read::Filter,
     metrics::Metrics,
@@ -35,6 +36,8 @@ use crate::{
 
 /// Changes that a slow watcher may be behind before it re-reads everything.
 const FEED: usize = 4_096;
+/// Revocations are looked for this far back: clocks of replicas differ, and a poll may fail.
+const REVOKED_US: i64 = 5 * 60 * time::SECOND_US;
 
 /// The hub of this replica. Clones share it.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) replica: String,
     pub(crate) authority: Arc<mesh::Authority>,
+    /// The hub's own.
+    pub(crate) identity: mesh::Identity,
     pub(crate) committer: Committer,
     pub(crate) writers: Writers,
     pub(crate) overload: Overload,
@@ -69,6 +74,7 @@ pub(crate) struct Live {
     pub(crate) since: tokio::time::Instant,
     pub(crate) shared: Arc<Shared>,
     pub(crate) control: mpsc::Sender<Control>,
+    pub(crate) certificate: Arc<Certificate>,
 }
 
 /// What a session publishes, and how it is woken.
@@ -93,6 +99,8 @@ pub(crate) enum Control {
     OpenTunnel(Box<pb::OpenTunnel>),
     ConfirmPrune(Box<pb::ConfirmPrune>),
     Cut(Reason),
+    /// The CA certificates have changed.
+    Roots,
     /// Come back not before so many milliseconds, spread over so many more.
     Drain(Reason, (u32, u32)),
 }
@@ -129,7 +137,8 @@ impl Hub {
                 sessions: Arc::new(Semaphore::new(config.sessions)),
                 running: TaskTracker::new(),
                 store,
-                replicas: Replicas::new(&replica, &config.advertise, identity),
+                replicas: Replicas::new(&replica, &config.advertise, identity.clone()),
+                identity,
                 replica,
                 authority,
                 committer,
@@ -149,6 +158,7 @@ impl Hub {
         tasks.spawn("group commit of writers", writes.run(hub.clone()));
         tasks.spawn("load", hub.clone().watch_load());
         tasks.spawn("changes of other replicas", hub.clone().poll());
+        tasks.spawn("rotations of the authority", hub.clone().tell_roots());
         Ok(hub)
     }
 
@@ -283,6 +293,44 @@ impl Hub {
         }
     }
 
+    /// Cuts the sessions on this replica that were opened with one of these certificates.
+    pub(crate) async fn cut_certificates(&self, fingerprints: &[String]) {
+        let cut = self
+            .live()
+            .iter()
+            .filter(|(_, live)| fingerprints.contains(&live.certificate.fingerprint))
+            .map(|(agent, _)| agent.clone())
+            .collect::<Vec<_>>();
+        for agent in cut {
+            self.cut(&agent, Reason::Revoked).await;
+        }
+    }
+
+    /// What a join command pins: the root of the hub's own certificate, which every chain of the authority leads from.
+    pub(crate) fn pin(&self) -> String {
+        let own = self.inner.identity.pin();
+        own.unwrap_or_else(|| self.inner.authority.pin())
+    }
+
+    /// Tells all sessions the CA certificates whenever the authority's key was replaced.
+    async fn tell_roots(self) {
+        let mut replaced = self.inner.authority.replaced();
+        loop {
+            tokio::select! {
+                () = self.inner.drain.signalled() => return,
+                changed = replaced.changed() => if changed.is_err() { return },
+            }
+            let sessions = self.live().values().cloned().collect::<Vec<_>>();
+            for session in sessions {
+                // Who does not take it now hears of it with the next certificate, or in the next session.
+                let _ = session
+                    .control
+                    .send_timeout(Control::Roots, Duration::from_secs(1))
+                    .await;
+            }
+        }
+    }
+
     /// Writes intents and wakes the agent's session.
     ///
     /// # Errors
@@ -369,6 +417,9 @@ impl Hub {
     async fn poll(self) {
         let mut known = HashMap::<String, (i64, i64)>::new();
         let every = Duration::from_millis(self.inner.config.poll_ms.max(50));
+        let revoked = |conn: &mut upm_store::Connection| {
+            ledger::agents::revoked_since(conn, time::now_us() - REVOKED_US)
+        };
         loop {
             tokio::select! {
                 () = self.inner.drain.signalled() => return,
@@ -386,8 +437,19 @@ impl Hub {
                     continue;
                 }
             };
+            match self.inner.store.read("revoked certificates", revoked).await {
+                Ok(revoked) if revoked.is_empty() => {}
+                Ok(revoked) => self.cut_certificates(&revoked).await,
+                Err(error) => {
+                    tracing::warn!(%error, "Revoked certificates cannot be read");
+                }
+            }
             let mut seen = HashMap::with_capacity(heads.len());
             for head in heads {
+                if head.revoked {
+                    // Those that outlive their session, too.
+                    self.inner.tunnels.cut(&head.agent);
+                }
                 let place = (head.rev, head.change);
                 if known.get(&head.agent) != Some(&place) {
                     self.changed(&head.agent);

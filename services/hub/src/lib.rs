@@ -8,6 +8,7 @@
 //! Invariants: the ledger is committed before anything is sent; an effect of a session is written only under its epoch; acknowledged
 //! means committed; only a tombstone deletes; secrets pass through tunnels and are neither stored nor logged.
 
+mod accounts;
 mod certificates;
 mod commit;
 mod drive;
@@ -32,6 +33,7 @@ use serde::Deserialize;
 use upm_mesh as mesh;
 use upm_store as store;
 
+pub use accounts::{Pin, Refusal};
 pub use error::{DOMAIN, Error};
 pub use hub::Hub;
 pub use port::AgentPort;

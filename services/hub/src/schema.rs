@@ -28,6 +28,7 @@ diesel::table! {
         issuer -> Text,
         jwks -> Text,
         created_us -> BigInt,
+        subject -> Text,
     }
 }
 
@@ -124,6 +125,8 @@ diesel::table! {
         expire_us -> BigInt,
         revoked -> Bool,
         created_us -> BigInt,
+        serial -> Text,
+        revoked_us -> BigInt,
     }
 }
 

@@ -427,7 +427,7 @@ impl Session {
             M::Csr(request) => {
                 if !self.upstream.certificate_pending {
                     self.upstream.certificate_pending = true;
-                    self.commands.push_back(Command::Certificate(request.csr));
+                    self.commands.push_back(Command::Certificate(request));
                 }
             }
             M::PruneHeld(held) => {

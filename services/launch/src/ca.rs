@@ -1,6 +1,10 @@
 //! `upm ca …`: the built-in CA as files, for processes that are no pods and for tests of whole installations.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use clap::Subcommand;
 use upm_mesh::{Authority, SpiffeId};
@@ -29,6 +33,31 @@ pub(crate) enum Command {
         #[arg(required = true)]
         modules: Vec<String>,
     },
+    /// Sign with a new key from now on. What the old key has signed is good until the overlap ends; agents and modules learn the new root
+    /// while they work. Issue the modules' identities anew afterwards. The old key is overwritten.
+    Rotate {
+        /// Folder of the CA.
+        #[arg(long)]
+        directory: PathBuf,
+        /// Hours of the overlap. Shorter than the life of a certificate (24 for agents, 2160 for modules) only if all are issued anew.
+        #[arg(long, default_value_t = 14 * 24, value_parser = clap::value_parser!(u64).range(1..=90 * 24))]
+        overlap_hours: u64,
+    },
+    /// End the overlap of a rotation now: what the old key has signed is refused.
+    Retire {
+        /// Folder of the CA.
+        #[arg(long)]
+        directory: PathBuf,
+        /// The old key is in wrong hands: nothing it has signed proves anything, and who knows only the old root needs a new join command.
+        #[arg(long)]
+        compromised: bool,
+    },
+    /// Show the pin of the key that signs, and until when the one before is trusted.
+    Show {
+        /// Folder of the CA.
+        #[arg(long)]
+        directory: PathBuf,
+    },
 }
 
 impl Command {
@@ -51,6 +80,34 @@ impl Command {
                 }
                 Ok(())
             }
+            Self::Rotate {
+                directory,
+                overlap_hours,
+            } => {
+                let overlap = Duration::from_hours(overlap_hours);
+                show(&Authority::rotate_in(&directory, overlap)?);
+                Ok(())
+            }
+            Self::Retire {
+                directory,
+                compromised,
+            } => {
+                show(&Authority::retire_in(&directory, compromised)?);
+                Ok(())
+            }
+            Self::Show { directory } => {
+                anyhow::ensure!(directory.join("ca.key").exists(), "there is no CA");
+                show(&Authority::open_or_create(&directory)?);
+                Ok(())
+            }
         }
+    }
+}
+
+fn show(authority: &Authority) {
+    println!("pin {}", authority.pin());
+    if let Some(end) = authority.overlap_ends() {
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        println!("overlap-ends-in {} s", left.as_secs());
     }
 }

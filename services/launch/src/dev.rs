@@ -1,6 +1,8 @@
 //! `upm dev`: the whole platform in one process.
 
-use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,8 +13,8 @@ use crate::{
     platform::{Agents, AuthSecrets, Place, Platform},
 };
 
-/// The hub's certificate is made anew at each start; a process of development does not run longer.
-const HUB_CERTIFICATE: Duration = Duration::from_hours(365 * 24);
+/// The hub's certificate is made anew at each start, and when two thirds of this are over.
+const HUB_CERTIFICATE: Duration = Duration::from_hours(30 * 24);
 
 /// Runs the whole platform in one process on SQLite files; the modules call each other without sockets.
 #[derive(Debug, Args)]
@@ -70,7 +72,7 @@ impl Dev {
                 cache: None,
             };
             let agents = if name == "hub" {
-                Some(self.agents()?)
+                Some(self.agents(&mut platform)?)
             } else {
                 None
             };
@@ -86,13 +88,17 @@ impl Dev {
         Ok((platform, bound))
     }
 
-    fn agents(&self) -> anyhow::Result<Agents> {
-        let authority = Authority::open_or_create(&self.data.join("ca"))?;
-        let issued = authority.issue(&SpiffeId::module("hub")?, &[], HUB_CERTIFICATE)?;
+    fn agents(&self, platform: &mut Platform) -> anyhow::Result<Agents> {
+        let directory = self.data.join("ca");
+        let authority = Arc::new(Authority::open_or_create(&directory)?);
+        let id = SpiffeId::module("hub")?;
+        let issued = authority.issue(&id, &[], HUB_CERTIFICATE)?;
         let identity = Identity::issued(issued, &authority.certificates())?;
+        platform.renew(authority.clone(), identity.clone(), id, HUB_CERTIFICATE);
         Ok(Agents {
             identity,
             authority,
+            authority_directory: directory,
             advertise: String::new(),
             listen: self.agent_listen,
             endpoints: if self.agent_address.is_empty() {

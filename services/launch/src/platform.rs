@@ -33,7 +33,9 @@ pub(crate) struct Place {
 /// What the hub needs beside its data.
 pub(crate) struct Agents {
     /// Signs the agents' certificates.
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
+    /// Its folder: rotations by `upm ca rotate` are seen there.
+    pub(crate) authority_directory: PathBuf,
     /// The hub's identity on the agent port.
     pub(crate) identity: Identity,
     /// Where agents dial.
@@ -110,6 +112,20 @@ impl Platform {
             followed.follow(&directory, &drain).await;
         });
         Ok(identity)
+    }
+
+    /// Keeps an identity that the authority of this process issues.
+    pub(crate) fn renew(
+        &mut self,
+        authority: Arc<Authority>,
+        identity: Identity,
+        id: SpiffeId,
+        lifetime: Duration,
+    ) {
+        let drain = self.drain.clone();
+        self.tasks.spawn("renew an identity", async move {
+            authority.renew(&identity, &id, &[], lifetime, &drain).await;
+        });
     }
 
     /// Starts a module in this process. `agents` is for the hub, `secrets` for `auth`.
@@ -196,8 +212,13 @@ impl Platform {
             advertise: agents.advertise,
             ..upm_hub::Config::default()
         };
+        let (authority, drain) = (agents.authority.clone(), self.drain.clone());
+        let directory = agents.authority_directory;
+        self.tasks.spawn("follow the authority", async move {
+            authority.follow(&directory, &drain).await;
+        });
         let (module, port) =
-            upm_hub::module(ctx, config, Arc::new(agents.authority), agents.identity).await?;
+            upm_hub::module(ctx, config, agents.authority, agents.identity).await?;
         let listener = listen(agents.listen).await?;
         self.serve("serve agents", {
             let drain = self.drain.clone();

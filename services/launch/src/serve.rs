@@ -2,7 +2,7 @@
 
 mod standalone;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -129,7 +129,8 @@ fn agents(config: &Config, identity: Identity) -> anyhow::Result<Agents> {
     let hub = &config.hub;
     let directory = hub.authority.as_ref().context("[hub] has no authority")?;
     Ok(Agents {
-        authority: Authority::open_or_create(directory)?,
+        authority: Arc::new(Authority::open_or_create(directory)?),
+        authority_directory: directory.clone(),
         identity,
         listen: hub.agent_listen.context("[hub] has no agent-listen")?,
         endpoints: hub.agent_endpoints.clone(),

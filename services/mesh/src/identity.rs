@@ -2,15 +2,16 @@
 
 mod authority;
 mod renewal;
+mod rotation;
 mod spiffe;
 mod tickets;
 mod tls;
 mod verify;
 
-pub use self::authority::{Authority, Issued};
+pub use self::authority::{Authority, Issued, serial_of};
 pub use self::spiffe::SpiffeId;
 pub use self::tickets::Tickets;
-pub use self::tls::{ClientAuth, Identity, pinned_client_config};
+pub use self::tls::{ClientAuth, Identity, pinned_client_config, trusting_client_config};
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -59,6 +60,9 @@ pub enum Error {
         /// What is wrong.
         source: std::io::Error,
     },
+    /// A rotation while the overlap of the last one runs.
+    #[error("the overlap of the last rotation has not ended")]
+    Overlap,
     /// A key file that others can read.
     #[error("{path} can be read by others; mode 0600 is needed", path = _0.display())]
     KeyExposed(PathBuf),

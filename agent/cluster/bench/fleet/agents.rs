@@ -32,6 +32,7 @@ pub(crate) fn place(folder: &Path, port: u16, id: &str, pin: &str) -> Place {
         join_token_file: Some(folder.join("tokens").join(id)),
         cluster_uid: format!("cluster-{id}"),
         build: "bench".into(),
+        accounts: None,
     }
 }
 

@@ -24,6 +24,14 @@ impl Failure {
         self.conflicts.is_empty() && (400..500).contains(&self.error.http_status) && !self.throttled
     }
 
+    /// Whether the API server refused because the caller has no right to it; admission and quotas refuse in other words.
+    pub fn is_for_want_of_rights(&self) -> bool {
+        self.error.http_status == 403
+            && self.outcome == Outcome::Rejected
+            && self.error.message.contains("User \"")
+            && self.error.message.contains("\" cannot ")
+    }
+
     /// A failure without an answer of the API server.
     pub fn local(outcome: Outcome, reason: &str, message: impl Into<String>) -> Self {
         Self {
@@ -162,6 +170,22 @@ mod tests {
         assert!(kind.kind_gone);
         let terminating = status(403, "Forbidden", "namespace p1 is being terminated");
         assert_eq!(of_status(&terminating).outcome, Outcome::Transient);
+    }
+
+    #[test]
+    fn tells_missing_rights_from_what_admission_refuses() {
+        let rights = status(
+            403,
+            "Forbidden",
+            "unitsets.upm.syntropycloud.io \"k0\" is forbidden: User \"system:serviceaccount:a:b\" cannot get resource",
+        );
+        assert!(of_status(&rights).is_for_want_of_rights());
+        let quota = status(
+            403,
+            "Forbidden",
+            "unitsets \"k0\" is forbidden: exceeded quota",
+        );
+        assert!(!of_status(&quota).is_for_want_of_rights());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Kept {
     pub candidate: Option<Credential>,
     /// What was asked for; a lost answer is asked for again with the same request.
     pub pending: Option<Pending>,
+    /// Digest of what the hub was last shown of the cluster's service accounts.
+    pub pinned: Option<Vec<u8>>,
 }
 
 // Keys are secrets: nothing here may print them.
@@ -112,6 +114,16 @@ impl Credential {
             key,
             &der(&self.roots),
         )?)
+    }
+
+    /// The roots.
+    pub(super) fn trusting(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        anyhow::ensure!(!self.roots.is_empty(), "no root is kept");
+        Ok(self
+            .roots
+            .iter()
+            .map(|root| CertificateDer::from(root.clone()))
+            .collect())
     }
 
     /// When the certificate begins and ends.
@@ -200,6 +212,9 @@ fn to_data(kept: &Kept) -> Data {
         data.insert("pending.key".into(), ByteString(pending.key.clone()));
         data.insert("pending.csr".into(), ByteString(pending.csr.clone()));
     }
+    if let Some(pinned) = &kept.pinned {
+        data.insert("pinned".into(), ByteString(pinned.clone()));
+    }
     data
 }
 
@@ -211,6 +226,7 @@ fn from_data(data: &Data) -> Kept {
         pending: bytes("pending.key")
             .zip(bytes("pending.csr"))
             .map(|(key, csr)| Pending { key, csr }),
+        pinned: bytes("pinned"),
     }
 }
 
@@ -287,6 +303,7 @@ mod tests {
             candidate: Some(credential.clone()),
             proven: Some(credential),
             pending: Some(pending),
+            pinned: Some(vec![1, 2]),
         };
         assert!(from_data(&to_data(&kept)) == kept);
         assert!(!format!("{kept:?}").contains("key"));

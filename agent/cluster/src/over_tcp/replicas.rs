@@ -125,8 +125,7 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
         agent.session_epoch > epoch && agent.state() == pb::AgentState::Connected
     })
     .await;
-    let request = pb::RevokeAgentRequest { name: name() };
-    pair.two.admin.revoke_agent(request).await.unwrap();
+    pair.two.revoke("").await.unwrap();
     let cut = tokio::time::timeout(PATIENCE, pair.agent.report.wait_for(|r| !r.connected));
     assert!(cut.await.is_ok(), "the session was not cut");
     pair.agent.stop().await;

@@ -140,6 +140,10 @@ impl Admin {
             oldest_unapplied_ms: session
                 .as_ref()
                 .map_or(0, |s| s.shared.oldest_unapplied_ms.load(Ordering::Relaxed)),
+            certificate_serial: session
+                .as_ref()
+                .map(|s| s.certificate.serial.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -254,9 +258,24 @@ impl AgentAdminService for Admin {
         request: Request<pb::RevokeAgentRequest>,
     ) -> Result<Response<()>, Status> {
         let ctx = mesh::Context::of(&request)?;
-        let id = id_of(&request.into_inner().name)?;
-        self.audit(ctx, &id, ledger::agents::revoke).await?;
-        self.0.cut(&id, Reason::Revoked).await;
+        let request = request.into_inner();
+        let id = id_of(&request.name)?;
+        let serial = request.certificate_serial;
+        if serial.is_empty() {
+            self.audit(ctx, &id, ledger::agents::revoke).await?;
+            self.0.cut(&id, Reason::Revoked).await;
+        } else {
+            let of = serial.clone();
+            self.audit(ctx, &id, move |conn, id| {
+                ledger::agents::revoke_certificate(conn, id, &of)
+            })
+            .await?;
+            if let Some(session) = self.0.session(&id)
+                && session.certificate.serial == serial
+            {
+                self.0.cut(&id, Reason::Revoked).await;
+            }
+        }
         self.0.changed(&id);
         Ok(Response::new(()))
     }
@@ -420,7 +439,7 @@ impl AgentAdminService for Admin {
             .await?;
         Ok(Response::new(pb::CreateJoinTokenResponse {
             token,
-            ca_pin: self.0.inner.authority.pin(),
+            ca_pin: self.0.pin(),
             endpoints: self.0.inner.config.endpoints.clone(),
             expire_time: Some(time::timestamp(expire)),
         }))

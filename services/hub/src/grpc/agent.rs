@@ -10,7 +10,12 @@ use upm_mesh::{self as mesh, identity::PeerCertificates};
 use upm_proto::hub::v1::{self as pb, agent_service_server::AgentService, bytes};
 use upm_store::{self as store, time};
 
-use crate::{Error, Hub, certificates, drive, ledger, tunnel::End};
+use crate::{
+    Error, Hub, certificates,
+    drive::{self, Certificate},
+    ledger,
+    tunnel::End,
+};
 
 /// Frames between a session and its socket: enough to keep it busy, few enough that credit means something.
 const OUTBOUND: usize = 16;
@@ -59,8 +64,8 @@ impl Agents {
     }
 }
 
-/// The agent's id, from its certificate, and when the certificate ends. Ids in payloads are ignored.
-async fn admitted<T>(hub: &Hub, request: &Request<T>) -> Result<(String, i64), Error> {
+/// The agent's id, from its certificate, and the certificate. Ids in payloads are ignored.
+async fn admitted<T>(hub: &Hub, request: &Request<T>) -> Result<(String, Certificate), Error> {
     let peer = request.extensions().get::<mesh::Peer>();
     let agent = peer
         .and_then(|peer| peer.0.as_ref())
@@ -74,6 +79,11 @@ async fn admitted<T>(hub: &Hub, request: &Request<T>) -> Result<(String, i64), E
         .map(|leaf| leaf.to_vec())
         .ok_or(Error::NoAgent)?;
     let id = agent.clone();
+    let mut certificate = Certificate {
+        fingerprint: ledger::enrol::fingerprint(&leaf),
+        serial: mesh::identity::serial_of(&leaf).unwrap_or_default(),
+        expire_us: 0,
+    };
     let expire = hub
         .inner
         .store
@@ -82,7 +92,8 @@ async fn admitted<T>(hub: &Hub, request: &Request<T>) -> Result<(String, i64), E
         })
         .await?;
     let longest = hub.inner.config.certificate_seconds as i64 * time::SECOND_US;
-    Ok((agent, expire.unwrap_or_else(|| time::now_us() + longest)))
+    certificate.expire_us = expire.unwrap_or_else(|| time::now_us() + longest);
+    Ok((agent, certificate))
 }
 
 #[tonic::async_trait]
@@ -107,27 +118,44 @@ impl AgentService for Agents {
             )
             .into());
         }
-        if request.join_token.is_empty() {
+        let csr = request.csr.clone();
+        let again = request.join_token.is_empty();
+        if again && (request.agent_id.is_empty() || request.service_account_token.is_empty()) {
             return Err(Error::JoinTokenInvalid.into());
         }
-        let csr = request.csr.clone();
         let row = self
             .hub
             .inner
             .store
-            .transact("redeem a join token", move |conn| {
-                let row = ledger::enrol::redeem(conn, &request)?;
+            .transact("enrol an agent", move |conn| {
+                let row = if again {
+                    ledger::enrol::reclaim(conn, &request)?
+                } else {
+                    let pin = certificates::shown(
+                        "",
+                        &request.service_account_issuer,
+                        &request.service_account_jwks,
+                        &request.service_account_token,
+                    );
+                    ledger::enrol::redeem(conn, &request, pin.as_ref())?
+                };
+                let by = if again { "serviceAccount" } else { "joinToken" };
                 store::audited(
                     conn,
                     &ctx,
                     &format!("agents/{}", row.id),
-                    serde_json::json!({"enrolled": true, "clusterUid": row.cluster_uid}),
+                    serde_json::json!({"enrolled": true, "by": by, "clusterUid": row.cluster_uid}),
                 )?;
                 Ok::<_, Error>(row)
             })
             .await?;
-        let signed = certificates::sign(&self.hub, &row.id, &csr).await?;
-        tracing::info!(agent = row.id, approved = row.approved, "Agent enrolled");
+        let signed = certificates::sign(&self.hub, &row.id, &csr, None).await?;
+        tracing::info!(
+            agent = row.id,
+            approved = row.approved,
+            again,
+            "Agent enrolled"
+        );
         self.hub.changed(&row.id);
         Ok(Response::new(pb::EnrollResponse {
             agent_id: row.id,
@@ -141,7 +169,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<pb::AgentFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (agent, expire) = admitted(&self.hub, &request).await?;
+        let (agent, certificate) = admitted(&self.hub, &request).await?;
         let permit = self
             .hub
             .inner
@@ -157,7 +185,7 @@ impl AgentService for Agents {
         let hub = self.hub.clone();
         // It ends when the agent is silent, the stream breaks, or the hub drains; the port waits for it.
         self.hub.inner.running.spawn(async move {
-            drive::session(hub, agent, expire, request.into_inner(), outbound).await;
+            drive::session(hub, agent, certificate, request.into_inner(), outbound).await;
             drop(permit);
         });
         let frames = ReceiverStream::new(frames).map(|frame| frame.map(|frame| *frame));

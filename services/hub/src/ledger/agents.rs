@@ -72,6 +72,7 @@ pub fn invite(
                 issuer: String::new(),
                 jwks: String::new(),
                 created_us: now,
+                subject: String::new(),
             })
             .execute(conn)?;
     }
@@ -111,7 +112,10 @@ pub fn revoke(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     row.epoch += 1;
     row.save(conn)?;
     diesel::update(certificates::table.filter(certificates::agent.eq(agent)))
-        .set(certificates::revoked.eq(true))
+        .set((
+            certificates::revoked.eq(true),
+            certificates::revoked_us.eq(time::now_us()),
+        ))
         .execute(conn)?;
     diesel::delete(
         join_tokens::table
@@ -120,6 +124,33 @@ pub fn revoke(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     )
     .execute(conn)?;
     Ok(())
+}
+
+/// Revokes one certificate of an agent. Again is no error.
+pub fn revoke_certificate(conn: &mut Connection, agent: &str, serial: &str) -> Result<(), Error> {
+    existing(conn, agent)?;
+    let revoked = diesel::update(
+        certificates::table
+            .filter(certificates::agent.eq(agent))
+            .filter(certificates::serial.eq(serial)),
+    )
+    .set((
+        certificates::revoked.eq(true),
+        certificates::revoked_us.eq(time::now_us()),
+    ))
+    .execute(conn)?;
+    if revoked == 0 {
+        return Err(Error::CertificateNotFound(serial.to_owned()));
+    }
+    Ok(())
+}
+
+/// Fingerprints of certificates that were revoked after a moment.
+pub fn revoked_since(conn: &mut Connection, since_us: i64) -> Result<Vec<String>, Error> {
+    Ok(certificates::table
+        .filter(certificates::revoked_us.gt(since_us))
+        .select(certificates::fingerprint)
+        .load(conn)?)
 }
 
 /// Forgets an agent. Intents that live forbid it, unless `force`.

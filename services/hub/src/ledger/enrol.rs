@@ -2,18 +2,24 @@
 
 use diesel::prelude::*;
 use sha2::{Digest as _, Sha256};
+use upm_mesh as mesh;
 use upm_proto::hub::v1 as pb;
 use upm_store::{Connection, time};
 
 use super::{agents::hash, rows::AgentRow};
 use crate::{
     Error,
-    schema::{certificates, join_tokens},
+    accounts::{Pin, Refusal},
+    schema::{agents, certificates, join_tokens},
 };
 
-/// Uses up a token. The same request (token, key, cluster) may come again while the token lives, because an answer can be lost;
+/// Uses up a token, and pins what the agent shows of its cluster. The same request (token, key, cluster) may come again while the token lives, because an answer can be lost;
 /// anything else finds the token used.
-pub fn redeem(conn: &mut Connection, request: &pb::EnrollRequest) -> Result<AgentRow, Error> {
+pub fn redeem(
+    conn: &mut Connection,
+    request: &pb::EnrollRequest,
+    pin: Option<&Pin>,
+) -> Result<AgentRow, Error> {
     let now = time::now_us();
     let hash = hash(&request.join_token);
     let fingerprint = {
@@ -58,8 +64,10 @@ pub fn redeem(conn: &mut Connection, request: &pb::EnrollRequest) -> Result<Agen
         // A new token is a new trust: what was pinned before is forgotten.
         row.revoked = false;
         row.cluster_uid.clone_from(&request.cluster_uid);
-        row.issuer.clone_from(&request.service_account_issuer);
-        row.jwks.clone_from(&request.service_account_jwks);
+        row.unpin();
+        if let Some(pin) = pin {
+            row.pin(pin);
+        }
         row.approved |= auto_approve;
     }
     row.enrolled = true;
@@ -68,12 +76,34 @@ pub fn redeem(conn: &mut Connection, request: &pb::EnrollRequest) -> Result<Agen
     Ok(row)
 }
 
-/// Remembers a certificate.
+/// Lets an agent that was here before ask for a certificate with a token of its service account.
+///
+/// # Errors
+/// When nothing is pinned for this agent, the token is not of the pinned account, the agent is revoked, or it is in another cluster.
+pub fn reclaim(conn: &mut Connection, request: &pb::EnrollRequest) -> Result<AgentRow, Error> {
+    // Who nobody knows and who has shown nothing are answered alike: only a token tells who is here.
+    let row = AgentRow::lock(conn, &request.agent_id)?.filter(|row| row.enrolled);
+    let mut row = row.ok_or(Refusal::NotPinned)?;
+    let pin = row.pinned().ok_or(Refusal::NotPinned)?;
+    pin.verify(&request.service_account_token)?;
+    if row.revoked {
+        return Err(Error::Revoked(row.id));
+    }
+    if row.cluster_uid != request.cluster_uid {
+        return Err(Error::OtherCluster(row.id));
+    }
+    row.build = request.build.chars().take(200).collect();
+    row.save(conn)?;
+    Ok(row)
+}
+
+/// Remembers a certificate, and what its owner has shown of its cluster.
 pub fn certified(
     conn: &mut Connection,
     agent: &str,
     leaf: &[u8],
     expire_us: i64,
+    pin: Option<&Pin>,
 ) -> Result<(), Error> {
     let mut row =
         AgentRow::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))?;
@@ -81,6 +111,9 @@ pub fn certified(
         return Err(Error::Revoked(agent.to_owned()));
     }
     row.certificate_us = expire_us;
+    if let Some(pin) = pin {
+        row.pin(pin);
+    }
     row.save(conn)?;
     let now = time::now_us();
     diesel::delete(certificates::table.filter(certificates::expire_us.lt(now))).execute(conn)?;
@@ -91,6 +124,8 @@ pub fn certified(
             certificates::expire_us.eq(expire_us),
             certificates::revoked.eq(false),
             certificates::created_us.eq(now),
+            certificates::serial.eq(mesh::identity::serial_of(leaf).unwrap_or_default()),
+            certificates::revoked_us.eq(0),
         ))
         .execute(conn)?;
     Ok(())
@@ -111,11 +146,22 @@ pub fn admitted(conn: &mut Connection, agent: &str, leaf: &[u8]) -> Result<Optio
     match found {
         None => Ok(None),
         Some((owner, expire, false)) if owner == agent => Ok(Some(expire)),
+        Some((owner, ..)) if owner == agent => {
+            let stays = agents::table
+                .find(agent)
+                .select(agents::revoked)
+                .get_result::<bool>(conn)
+                .optional()?;
+            Err(match stays {
+                Some(false) => Error::CertificateRevoked(agent.to_owned()),
+                _ => Error::Revoked(agent.to_owned()),
+            })
+        }
         Some(_) => Err(Error::Revoked(agent.to_owned())),
     }
 }
 
 /// SHA-256 of a certificate, hex.
-fn fingerprint(leaf: &[u8]) -> String {
+pub(crate) fn fingerprint(leaf: &[u8]) -> String {
     hex::encode(Sha256::digest(leaf))
 }

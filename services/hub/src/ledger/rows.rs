@@ -9,6 +9,7 @@ use upm_store::Connection;
 
 use crate::{
     Error,
+    accounts::Pin,
     schema::{agents, intents, statuses},
 };
 
@@ -68,6 +69,8 @@ pub struct AgentRow {
     pub jwks: String,
     /// When it was made.
     pub created_us: i64,
+    /// Pinned subject of its service-account tokens; empty when nothing is pinned.
+    pub subject: String,
 }
 
 impl AgentRow {
@@ -79,6 +82,27 @@ impl AgentRow {
     /// Root of the status of live intents.
     pub fn status_root(&self) -> Root {
         read_root(&self.status_root)
+    }
+
+    /// Whose service-account tokens are this agent's; `None` when nothing is pinned.
+    pub fn pinned(&self) -> Option<Pin> {
+        (!self.subject.is_empty()).then(|| Pin {
+            issuer: self.issuer.clone(),
+            jwks: self.jwks.clone(),
+            subject: self.subject.clone(),
+        })
+    }
+
+    pub(super) fn pin(&mut self, pin: &Pin) {
+        self.issuer.clone_from(&pin.issuer);
+        self.jwks.clone_from(&pin.jwks);
+        self.subject.clone_from(&pin.subject);
+    }
+
+    pub(super) fn unpin(&mut self) {
+        self.issuer.clear();
+        self.jwks.clear();
+        self.subject.clear();
     }
 
     pub(super) fn set_root(&mut self, root: Root) {

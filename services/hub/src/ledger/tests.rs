@@ -482,7 +482,7 @@ async fn a_join_token_is_good_once_for_one_request() {
                 ..pb::EnrollRequest::default()
             };
             store
-                .transact("redeem", move |conn| enrol::redeem(conn, &request))
+                .transact("redeem", move |conn| enrol::redeem(conn, &request, None))
                 .await
         };
         assert!(redeem(b"one", token.clone()).await.unwrap().approved);
@@ -513,7 +513,7 @@ async fn a_join_token_is_good_once_for_one_request() {
         // A certificate is good until it is revoked.
         store
             .transact("certify", |conn| {
-                enrol::certified(conn, "c1", b"leaf", i64::MAX)
+                enrol::certified(conn, "c1", b"leaf", i64::MAX, None)
             })
             .await
             .unwrap();

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     Config,
     commit::tests::World,
+    drive::Certificate,
     hub::{Control, Live},
 };
 
@@ -134,6 +135,11 @@ async fn with_too_little_memory_nobody_new_comes_in_and_the_newest_are_asked_to_
             since: Instant::now() + Duration::from_millis(n),
             shared: Arc::default(),
             control,
+            certificate: Arc::new(Certificate {
+                fingerprint: String::new(),
+                serial: String::new(),
+                expire_us: 0,
+            }),
         };
         world.hub.register(&format!("a{n}"), session);
         controls.push(heard);

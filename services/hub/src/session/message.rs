@@ -93,8 +93,8 @@ pub enum Command {
     },
     /// Remember what a guard kept.
     PruneHeld(pb::PruneHeld),
-    /// Issue a certificate for a request in DER.
-    Certificate(bytes::Bytes),
+    /// Issue a certificate.
+    Certificate(pb::CertRequest),
 }
 
 /// What a writer has just committed: what a scan and a fetch at that moment would have found.

@@ -617,7 +617,10 @@ mod any {
                 })
             }),
             any::<u64>().prop_map(|nonce| Message::Ping(pb::Ping { nonce })),
-            bytes(9000).prop_map(|csr| Message::Csr(pb::CertRequest { csr })),
+            bytes(9000).prop_map(|csr| Message::Csr(pb::CertRequest {
+                csr,
+                ..pb::CertRequest::default()
+            })),
             any_key().prop_map(|key| Message::PruneHeld(pb::PruneHeld {
                 keys: key.into_iter().collect(),
                 ..pb::PruneHeld::default()

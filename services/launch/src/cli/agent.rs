@@ -37,10 +37,13 @@ pub(crate) enum Command {
         /// Id of the agent.
         agent: String,
     },
-    /// Revoke the certificate and cut the session; only a new join token lets the cluster in again.
+    /// Revoke the agent and cut its session; only a new join token lets the cluster in again.
     Revoke {
         /// Id of the agent.
         agent: String,
+        /// Revoke only the certificate with this serial number, as `describe --output json` shows it; the agent may come with another one.
+        #[arg(long, default_value = "")]
+        serial: String,
     },
     /// Let the agent delete an object that its guard keeps because the ledger does not have it.
     ConfirmPrune {
@@ -114,9 +117,12 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
                 .await?;
             Ok(())
         }
-        Command::Revoke { agent } => {
-            let name = name(&agent);
-            client.revoke_agent(RevokeAgentRequest { name }).await?;
+        Command::Revoke { agent, serial } => {
+            let request = RevokeAgentRequest {
+                name: name(&agent),
+                certificate_serial: serial,
+            };
+            client.revoke_agent(request).await?;
             Ok(())
         }
         Command::ConfirmPrune { agent, key } => {

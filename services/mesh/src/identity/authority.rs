@@ -1,12 +1,16 @@
-//! The built-in certificate authority: P-256, one root, short leaves.
+//! The built-in certificate authority: P-256, one root that signs, short leaves. After a rotation the roots before it are trusted for a
+//! while longer; `rotation` says how.
 
 use std::{
     fmt, fs,
     io::Write as _,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use arc_swap::ArcSwap;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -18,27 +22,37 @@ use rustls_pki_types::{
     pem::PemObject as _,
 };
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 use x509_parser::prelude::FromDer as _;
 
 use super::{Error, SpiffeId, Tickets};
 
 /// The root lives this long.
-const ROOT_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
+pub(super) const ROOT_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// Certificates begin this much before now, because clocks differ.
 const BACKDATE: Duration = Duration::from_mins(5);
 
-const CERTIFICATE_FILE: &str = "ca.crt";
-const KEY_FILE: &str = "ca.key";
-
-/// A certificate authority with its key.
+/// A certificate authority with its key. What it signs with may be replaced while it is in use.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+    state: ArcSwap<State>,
+    tickets: Arc<ArcSwap<[u8; 32]>>,
+    /// Counts replacements.
+    replaced: watch::Sender<u64>,
+}
+
+/// What an authority signs with, and what came before.
+pub(super) struct State {
+    pub(super) issuer: Issuer<'static, KeyPair>,
+    /// The root of the key that signs.
+    pub(super) root: CertificateDer<'static>,
+    /// From earlier rotations: this root's key signed by the key before it, and the root before it, whose end is that of the overlap.
+    pub(super) former: Vec<CertificateDer<'static>>,
 }
 
 /// A key with its certificate chain.
 pub struct Issued {
-    /// Leaf first, root last: the root travels along so that a peer that knows only its pin can verify the chain.
+    /// Leaf first, then the root, then what leads from an earlier root to it: all of that travels along so that a peer that knows only a
+    /// pin, or only an earlier root, can verify the chain.
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS #8.
     pub key: PrivateKeyDer<'static>,
@@ -47,62 +61,39 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// Opens the authority in a directory, or makes one there. The key's file has mode 0600. Errors: files, or a key that others can read.
-    pub fn open_or_create(directory: &Path) -> Result<Self, Error> {
-        let (certificate, key) = (directory.join(CERTIFICATE_FILE), directory.join(KEY_FILE));
-        if !key.exists() {
-            fs::create_dir_all(directory).map_err(Error::file(directory))?;
-            let made = Self::create()?;
-            write_private(&key, made.issuer.key().serialize_pem().as_bytes())?;
-            write_replacing(
-                &certificate,
-                pem(std::slice::from_ref(&made.certificate)).as_bytes(),
-                0o644,
-            )?;
-            return Ok(made);
-        }
-        let mode = fs::metadata(&key)
-            .map_err(Error::file(&key))?
-            .permissions()
-            .mode();
-        if mode & 0o077 != 0 {
-            return Err(Error::KeyExposed(key));
-        }
-        let certificate_pem =
-            fs::read_to_string(&certificate).map_err(Error::file(&certificate))?;
-        let key_pem = fs::read_to_string(&key).map_err(Error::file(&key))?;
-        Self::from_pem(&certificate_pem, &key_pem)
-    }
-
     /// A new authority that is stored nowhere.
     pub fn create() -> Result<Self, Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named("UPM authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(serial());
-        set_lifetime(&mut params, ROOT_LIFETIME);
-        let certificate = params.self_signed(&key)?.der().clone();
-        Self::assemble(certificate, key)
+        Ok(Self::of(State::create()?))
     }
 
-    /// The authority of a PEM certificate and its PEM key.
-    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())?;
-        let key = KeyPair::from_pem(key)?;
-        if spki(&certificate)? != key.subject_public_key_info() {
-            return Err(Error::Request("the key does not belong to the certificate"));
+    /// The authority of PEM certificates and the PEM key of the first one; the others are of earlier rotations.
+    pub fn from_pem(certificates: &str, key: &str) -> Result<Self, Error> {
+        Ok(Self::of(State::from_pem(certificates, key)?))
+    }
+
+    pub(super) fn of(state: State) -> Self {
+        let secret = state.ticket_secret();
+        Self {
+            state: ArcSwap::from_pointee(state),
+            tickets: Arc::new(ArcSwap::from_pointee(secret)),
+            replaced: watch::Sender::new(0),
         }
-        Self::assemble(certificate, key)
     }
 
-    fn assemble(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, Error> {
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self {
-            issuer,
-            certificate,
-        })
+    pub(super) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Signs with another key from now on. Tickets that were sealed before are good no more.
+    pub(super) fn replace(&self, state: State) {
+        self.tickets.store(Arc::new(state.ticket_secret()));
+        self.state.store(Arc::new(state));
+        self.replaced.send_modify(|count| *count += 1);
+    }
+
+    /// Changes with each rotation that this process has seen.
+    pub fn replaced(&self) -> watch::Receiver<u64> {
+        self.replaced.subscribe()
     }
 
     /// Makes a key and a certificate for it.
@@ -113,16 +104,17 @@ impl Authority {
         lifetime: Duration,
     ) -> Result<Issued, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let (leaf, not_after) = self.sign(&key, id, dns_names, lifetime)?;
+        let state = self.state();
+        let (leaf, not_after) = state.sign(&key, id, dns_names, lifetime)?;
         Ok(Issued {
-            chain: vec![leaf, self.certificate.clone()],
+            chain: state.chain(leaf),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             not_after,
         })
     }
 
     /// Signs the key of a request (PKCS #10, DER). Only its key counts: subject, names and extensions are the authority's.
-    /// Answers leaf and root. Errors: the request is malformed, not signed by its key, or has another key than P-256.
+    /// Answers the chain as in [`Issued`]. Errors: the request is malformed, not signed by its key, or has another key than P-256.
     pub fn issue_csr(
         &self,
         csr: &[u8],
@@ -134,8 +126,101 @@ impl Authority {
         if *request.public_key.algorithm() != PKCS_ECDSA_P256_SHA256 {
             return Err(Error::Request("its key must be of P-256"));
         }
-        let (leaf, _) = self.sign(&request.public_key, id, &[], lifetime)?;
-        Ok(vec![leaf, self.certificate.clone()])
+        let state = self.state();
+        let (leaf, _) = state.sign(&request.public_key, id, &[], lifetime)?;
+        Ok(state.chain(leaf))
+    }
+
+    /// Tickets of servers that have this authority: a ticket of one is good for all, also after restarts. Their secret is derived from the
+    /// authority's key; who has that can make certificates anyway.
+    pub fn tickets(&self) -> Tickets {
+        Tickets::of(self.tickets.clone())
+    }
+
+    /// SHA-256 of the public key (SPKI) of the root that signs, hex: what a join command carries.
+    pub fn pin(&self) -> String {
+        let state = self.state();
+        hex::encode(Sha256::digest(state.issuer.key().subject_public_key_info()))
+    }
+
+    /// The root certificates that are trusted now: the one that signs first, then those of an overlap that has not ended.
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.state().trusted(SystemTime::now())
+    }
+
+    /// The root certificates as PEM.
+    pub fn certificates_pem(&self) -> String {
+        pem(&self.certificates())
+    }
+}
+
+impl State {
+    pub(super) fn create() -> Result<Self, Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = root_params(&name_of(&key));
+        set_lifetime(&mut params, ROOT_LIFETIME);
+        let root = params.self_signed(&key)?.der().clone();
+        Self::assemble(root, Vec::new(), key)
+    }
+
+    pub(super) fn from_pem(certificates: &str, key: &str) -> Result<Self, Error> {
+        let mut all = CertificateDer::pem_slice_iter(certificates.as_bytes())
+            .collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() {
+            return Err(Error::NoRoots);
+        }
+        let root = all.remove(0);
+        let key = KeyPair::from_pem(key)?;
+        if spki(&root)? != key.subject_public_key_info() {
+            return Err(Error::Request("the key does not belong to the certificate"));
+        }
+        Self::assemble(root, all, key)
+    }
+
+    pub(super) fn assemble(
+        root: CertificateDer<'static>,
+        former: Vec<CertificateDer<'static>>,
+        key: KeyPair,
+    ) -> Result<Self, Error> {
+        let issuer = Issuer::from_ca_cert_der(&root, key)?;
+        Ok(Self {
+            issuer,
+            root,
+            former,
+        })
+    }
+
+    /// Everything, as it is stored.
+    pub(super) fn certificates_pem(&self) -> String {
+        pem(std::slice::from_ref(&self.root)) + &pem(&self.former)
+    }
+
+    pub(super) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    fn chain(&self, leaf: CertificateDer<'static>) -> Vec<CertificateDer<'static>> {
+        let mut chain = vec![leaf, self.root.clone()];
+        chain.extend(self.former.iter().cloned());
+        chain
+    }
+
+    pub(super) fn trusted(&self, now: SystemTime) -> Vec<CertificateDer<'static>> {
+        let overlapping = self
+            .former
+            .iter()
+            .filter(|former| is_root(former) && ends(former).is_ok_and(|end| now < end));
+        std::iter::once(&self.root)
+            .chain(overlapping)
+            .cloned()
+            .collect()
+    }
+
+    fn ticket_secret(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(b"upm tls tickets of the authority ");
+        digest.update(self.issuer.key().serialize_der());
+        digest.finalize().into()
     }
 
     fn sign(
@@ -166,30 +251,6 @@ impl Authority {
         let leaf = params.signed_by(key, &self.issuer)?;
         Ok((leaf.der().clone(), not_after))
     }
-
-    /// Tickets of servers that have this authority: a ticket of one is good for all, also after restarts. Their secret is derived from the
-    /// authority's key; who has that can make certificates anyway.
-    pub fn tickets(&self) -> Tickets {
-        let mut digest = Sha256::new();
-        digest.update(b"upm tls tickets of the authority ");
-        digest.update(self.issuer.key().serialize_der());
-        Tickets::of(digest.finalize().into())
-    }
-
-    /// SHA-256 of the root's public key (SPKI), hex: what a join command carries.
-    pub fn pin(&self) -> String {
-        hex::encode(Sha256::digest(self.issuer.key().subject_public_key_info()))
-    }
-
-    /// The root certificates.
-    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.certificate.clone()]
-    }
-
-    /// The root certificates as PEM.
-    pub fn certificates_pem(&self) -> String {
-        pem(&self.certificates())
-    }
 }
 
 impl Issued {
@@ -216,15 +277,58 @@ impl Issued {
     }
 }
 
+/// A name for the authority of a key: chains are found by names, so no two authorities share one.
+pub(super) fn name_of(key: &KeyPair) -> String {
+    let mark = Sha256::digest(key.subject_public_key_info());
+    format!("UPM authority {}", hex::encode(&mark[..4]))
+}
+
+/// What all certificates of authorities have in common. Those of their successors are below them, so paths have no limit.
+pub(super) fn root_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(serial());
+    params
+}
+
 /// SHA-256 of a certificate's public key (SPKI), hex.
 pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Result<String, Error> {
     Ok(hex::encode(Sha256::digest(spki(certificate)?)))
 }
 
+pub(super) fn parsed<'a>(
+    certificate: &'a CertificateDer<'_>,
+) -> Result<x509_parser::certificate::X509Certificate<'a>, Error> {
+    x509_parser::certificate::X509Certificate::from_der(certificate)
+        .map(|(_, parsed)| parsed)
+        .map_err(|_| Error::Parse)
+}
+
 fn spki(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, Error> {
-    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
-        .map_err(|_| Error::Parse)?;
-    Ok(parsed.tbs_certificate.subject_pki.raw.to_vec())
+    Ok(parsed(certificate)?
+        .tbs_certificate
+        .subject_pki
+        .raw
+        .to_vec())
+}
+
+/// The serial number of a certificate (DER), lower-case hex. Errors: it cannot be parsed.
+pub fn serial_of(certificate: &[u8]) -> Result<String, Error> {
+    let certificate = CertificateDer::from(certificate);
+    Ok(hex::encode(parsed(&certificate)?.raw_serial()))
+}
+
+/// Whether a certificate is its own issuer's.
+pub(super) fn is_root(certificate: &CertificateDer<'_>) -> bool {
+    parsed(certificate).is_ok_and(|parsed| parsed.subject().as_raw() == parsed.issuer().as_raw())
+}
+
+/// When a certificate ends.
+pub(super) fn ends(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
+    let end = parsed(certificate)?.validity().not_after.timestamp();
+    Ok(UNIX_EPOCH + Duration::from_secs(end.max(0) as u64))
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -241,7 +345,7 @@ fn serial() -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
-fn set_lifetime(params: &mut CertificateParams, lifetime: Duration) -> SystemTime {
+pub(super) fn set_lifetime(params: &mut CertificateParams, lifetime: Duration) -> SystemTime {
     let now = SystemTime::now();
     let since_epoch = |time: SystemTime| {
         // Whole seconds: certificates have no fractions.
@@ -277,12 +381,12 @@ fn block(label: &str, der: &[u8]) -> String {
     out + &format!("-----END {label}-----\n")
 }
 
-fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
     write_replacing(path, content, 0o600)
 }
 
 /// Writes a file beside and renames it, so that no reader sees half of it.
-fn write_replacing(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+pub(super) fn write_replacing(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{:08x}", rand::random::<u32>()));
     let beside = path.with_file_name(name);

@@ -1,6 +1,9 @@
 //! Short certificates need somebody who renews them.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::{Authority, Error, Identity, SpiffeId};
 use crate::drain::Drain;
@@ -11,8 +14,8 @@ const RETRY: Duration = Duration::from_secs(30);
 const RELOAD: Duration = Duration::from_secs(30);
 
 impl Authority {
-    /// Replaces an identity with a new certificate whenever two thirds of `lifetime` are over, until the process drains. For processes
-    /// that hold the authority; the task's owner spawns it.
+    /// Replaces an identity with a new certificate whenever two thirds of `lifetime` are over, and when the authority signs with another key,
+    /// until the process drains. For processes that hold the authority; the task's owner spawns it.
     pub async fn renew(
         &self,
         identity: &Identity,
@@ -21,10 +24,18 @@ impl Authority {
         lifetime: Duration,
         drain: &Drain,
     ) {
-        let mut wait = lifetime * 2 / 3;
+        let mut replaced = self.replaced();
+        // The authority's key may have been replaced since the identity was issued.
+        let outdated = identity.pin().is_some_and(|pin| pin != self.pin());
+        let mut wait = if outdated {
+            Duration::ZERO
+        } else {
+            lifetime * 2 / 3
+        };
         loop {
             tokio::select! {
                 () = drain.signalled() => return,
+                _ = replaced.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             let renewed = self.issue(id, dns_names, lifetime).and_then(|issued| {
@@ -37,6 +48,32 @@ impl Authority {
                     RETRY.min(lifetime / 10)
                 }
             };
+        }
+    }
+}
+
+impl Authority {
+    /// Reads the files of the directory again and again, until the process drains: a rotation that another process has made takes effect
+    /// here. Files that do not fit together (yet) are logged, and what was read before stays.
+    pub async fn follow(&self, directory: &Path, drain: &Drain) {
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = tokio::time::sleep(RELOAD) => {}
+            }
+            match self.reload(directory) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let overlap = self
+                        .overlap_ends()
+                        .and_then(|end| end.duration_since(SystemTime::now()).ok());
+                    let (pin, overlap_s) = (self.pin(), overlap.map(|left| left.as_secs()));
+                    tracing::info!(pin, overlap_s, "the authority signs with another key");
+                }
+                Err(error) => {
+                    tracing::error!(%error, directory = %directory.display(), "the authority was not read again");
+                }
+            }
         }
     }
 }

@@ -5,9 +5,11 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use rustls::server::ProducesTickets;
 use sha2::{Digest as _, Sha256};
@@ -19,12 +21,13 @@ const TURN_LEN: usize = 8;
 
 /// Seals and opens tickets.
 pub struct Tickets {
-    secret: [u8; 32],
+    /// Replaced with the authority's key.
+    secret: Arc<ArcSwap<[u8; 32]>>,
 }
 
 impl Tickets {
     /// Tickets of all servers that know this secret.
-    pub(super) fn of(secret: [u8; 32]) -> Self {
+    pub(super) fn of(secret: Arc<ArcSwap<[u8; 32]>>) -> Self {
         Self { secret }
     }
 
@@ -36,7 +39,7 @@ impl Tickets {
     fn key(&self, turn: u64) -> Option<RandomizedNonceKey> {
         let mut digest = Sha256::new();
         digest.update(b"upm tls ticket ");
-        digest.update(self.secret);
+        digest.update(**self.secret.load());
         digest.update(turn.to_be_bytes());
         RandomizedNonceKey::new(&AES_256_GCM, &digest.finalize()).ok()
     }

@@ -1,6 +1,7 @@
-//! TLS 1.3 configurations of an identity. They read the identity at each handshake, so replacing it needs no restart.
+//! TLS 1.3 configurations of an identity. They read the identity at each handshake, so replacing it needs no restart, and a root whose
+//! time is over is trusted no more.
 
-use std::{fmt, fs, path::Path, sync::Arc};
+use std::{fmt, fs, path::Path, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -18,6 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject a
 
 use super::{
     Error, Issued, SpiffeId, Tickets,
+    authority::{ends, is_root, pin_of},
     verify::{Clients, Servers, Trust},
 };
 
@@ -41,6 +43,9 @@ struct Material {
     id: Option<SpiffeId>,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
+    trust: Vec<CertificateDer<'static>>,
+    /// When the first of several roots ends.
+    until: Option<SystemTime>,
 }
 
 impl Identity {
@@ -91,12 +96,45 @@ impl Identity {
         Ok(())
     }
 
+    /// What holds now. TLS libraries take roots as they are given, whatever their ends: the root of an overlap is left out here.
+    fn current(&self) -> Arc<Material> {
+        let material = self.0.load_full();
+        let now = SystemTime::now();
+        if material.until.is_none_or(|until| now < until) {
+            return material;
+        }
+        let Ok(left) = material.without_ended(now) else {
+            return material;
+        };
+        let left = Arc::new(left);
+        // Who has replaced it meanwhile knows better.
+        self.0.compare_and_swap(&material, left.clone());
+        left
+    }
+
     pub(super) fn clients(&self) -> Arc<dyn ClientCertVerifier> {
-        self.0.load().clients.clone()
+        self.current().clients.clone()
     }
 
     pub(super) fn roots(&self) -> Arc<RootCertStore> {
-        self.0.load().roots.clone()
+        self.current().roots.clone()
+    }
+
+    /// How many roots are trusted now.
+    pub fn trusts(&self) -> usize {
+        self.current().trust.len()
+    }
+
+    /// SHA-256 of the public key (SPKI) of the root that signed this identity, hex; `None` when the chain does not hold its root.
+    pub fn pin(&self) -> Option<String> {
+        let material = self.0.load();
+        let root = material
+            .certified
+            .cert
+            .iter()
+            .skip(1)
+            .find(|c| is_root(c))?;
+        pin_of(root).ok()
     }
 
     /// The leaf certificate, for example to see when it ends.
@@ -193,6 +231,23 @@ pub fn pinned_client_config(pin: &str, expected: SpiffeId) -> Arc<ClientConfig> 
     finished(verifying(trust, Some(expected)).with_no_client_auth())
 }
 
+/// For a client whose certificate has ended: it trusts roots that it was told of earlier, sends no certificate, and expects the id.
+///
+/// # Errors
+/// When no root can be used.
+pub fn trusting_client_config(
+    roots: &[CertificateDer<'static>],
+    expected: SpiffeId,
+) -> Result<Arc<ClientConfig>, Error> {
+    let now = SystemTime::now();
+    let lives = |root: &&CertificateDer<'static>| ends(root).is_ok_and(|end| now < end);
+    let left = roots.iter().filter(lives).cloned().collect::<Vec<_>>();
+    let trust = Trust::Roots(Arc::new(store(&left)?));
+    Ok(finished(
+        verifying(trust, Some(expected)).with_no_client_auth(),
+    ))
+}
+
 fn verifying(
     trust: Trust,
     expected: Option<SpiffeId>,
@@ -232,16 +287,36 @@ impl Material {
             Some(leaf) => SpiffeId::of_certificate(leaf)?,
             None => None,
         };
-        let certified = CertifiedKey::from_der(chain, key, &provider())?;
-        let roots = Arc::new(store(roots)?);
+        let certified = Arc::new(CertifiedKey::from_der(chain, key, &provider())?);
+        Self::trusting(certified, id, roots.to_vec())
+    }
+
+    fn trusting(
+        certified: Arc<CertifiedKey>,
+        id: Option<SpiffeId>,
+        trust: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, Error> {
+        let roots = Arc::new(store(&trust)?);
         let clients =
             WebPkiClientVerifier::builder_with_provider(roots.clone(), provider()).build()?;
+        // The only root there is stays: without it nobody could be told anything.
+        let until = (trust.len() > 1)
+            .then(|| trust.iter().filter_map(|root| ends(root).ok()).min())
+            .flatten();
         Ok(Self {
-            certified: Arc::new(certified),
+            certified,
             id,
             roots,
             clients,
+            trust,
+            until,
         })
+    }
+
+    fn without_ended(&self, now: SystemTime) -> Result<Self, Error> {
+        let lives = |root: &&CertificateDer<'static>| ends(root).is_ok_and(|end| now < end);
+        let left = self.trust.iter().filter(lives).cloned().collect();
+        Self::trusting(self.certified.clone(), self.id.clone(), left)
     }
 
     fn from_pem(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Self, Error> {

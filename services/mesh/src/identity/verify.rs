@@ -83,6 +83,7 @@ impl ClientCertVerifier for Clients {
 /// Where a client's trust comes from.
 pub(super) enum Trust {
     Identity(Identity),
+    Roots(Arc<RootCertStore>),
     /// SHA-256 of the root's SPKI, hex.
     Pin(String),
 }
@@ -99,6 +100,7 @@ impl Servers {
     fn roots(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, rustls::Error> {
         match &self.trust {
             Trust::Identity(identity) => Ok(identity.roots()),
+            Trust::Roots(roots) => Ok(roots.clone()),
             Trust::Pin(pin) => {
                 let pinned = chain
                     .iter()

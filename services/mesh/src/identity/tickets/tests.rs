@@ -8,6 +8,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 use crate::{Authority, ClientAuth, Identity, SpiffeId};
 
+fn tickets(secret: u8) -> Tickets {
+    Tickets::of(Arc::new(ArcSwap::from_pointee([secret; 32])))
+}
+
 fn identity(authority: &Authority, name: &str) -> Identity {
     let id = SpiffeId::module(name).unwrap();
     let issued = authority
@@ -88,17 +92,17 @@ async fn a_certificate_that_has_ended_or_lost_its_root_is_not_good_for_resuming(
 
 #[test]
 fn another_server_with_the_same_secret_opens_a_ticket_and_one_with_another_does_not() {
-    let sealed = Tickets::of([1; 32]).seal(7, b"session").unwrap();
+    let sealed = tickets(1).seal(7, b"session").unwrap();
     assert_eq!(
-        Tickets::of([1; 32]).open(7, &sealed).as_deref(),
+        tickets(1).open(7, &sealed).as_deref(),
         Some(&b"session"[..])
     );
-    assert_eq!(Tickets::of([2; 32]).open(7, &sealed), None);
+    assert_eq!(tickets(2).open(7, &sealed), None);
 }
 
 #[test]
 fn a_ticket_opens_in_its_turn_and_the_next_and_not_later() {
-    let tickets = Tickets::of([1; 32]);
+    let tickets = tickets(1);
     let sealed = tickets.seal(7, b"session").unwrap();
     assert!(tickets.open(8, &sealed).is_some());
     assert_eq!(tickets.open(9, &sealed), None);
@@ -107,7 +111,7 @@ fn a_ticket_opens_in_its_turn_and_the_next_and_not_later() {
 
 #[test]
 fn a_ticket_that_was_changed_or_cut_does_not_open() {
-    let tickets = Tickets::of([1; 32]);
+    let tickets = tickets(1);
     let sealed = tickets.seal(7, b"session").unwrap();
     for at in 0..sealed.len() {
         let mut other = sealed.clone();

@@ -1,0 +1,344 @@
+//! An agent that was away for longer than its certificate lived comes back by its service account. The API server is played: its keys are
+//! the test's, its tokens have the format of real ones; `on_api_server` shows the same with real ones.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::hub::{
+    accounts::{Accounts, Issuer},
+    credential::Credential,
+};
+
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const SUBJECT: &str = "system:serviceaccount:upm-system:upm-agent";
+
+/// A cluster that issues tokens of service accounts.
+pub(super) struct Cluster {
+    key: KeyPair,
+    kid: String,
+    issuer: watch::Sender<Option<Issuer>>,
+    token_file: PathBuf,
+}
+
+impl Cluster {
+    pub(super) fn new(folder: &tempfile::TempDir, kid: &str) -> Self {
+        let cluster = Self {
+            key: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap(),
+            kid: kid.into(),
+            issuer: watch::Sender::new(None),
+            token_file: folder.path().join(format!("account-{kid}")),
+        };
+        cluster.publish();
+        cluster
+    }
+
+    fn publish(&self) {
+        std::fs::write(&self.token_file, self.token("sub", json!(SUBJECT))).unwrap();
+        self.issuer.send_replace(Some(Issuer {
+            issuer: ISSUER.into(),
+            jwks: self.jwks(),
+        }));
+    }
+
+    fn jwks(&self) -> String {
+        let point = self.key.public_key_raw();
+        let part = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point[range]);
+        json!({"keys": [{
+            "use": "sig", "kty": "EC", "kid": self.kid, "crv": "P-256", "alg": "ES256",
+            "x": part(1..33), "y": part(33..65),
+        }]})
+        .to_string()
+    }
+
+    /// A token as it should be but for one claim.
+    fn token(&self, name: &str, value: Value) -> String {
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let mut claims = json!({
+            "aud": ["upm-hub"], "iss": ISSUER, "sub": SUBJECT, "exp": now + 3600, "iat": now, "nbf": now, "jti": "6c",
+            "kubernetes.io": {"namespace": "upm-system", "serviceaccount": {"name": "upm-agent", "uid": "u"}},
+        });
+        claims[name] = value;
+        let header = json!({"alg": "ES256", "kid": self.kid});
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
+        let signature = self.key.sign(signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(fixed(&signature)))
+    }
+
+    pub(super) fn accounts(&self) -> Accounts {
+        Accounts {
+            issuer: self.issuer.subscribe(),
+            token_file: self.token_file.clone(),
+        }
+    }
+}
+
+/// ASN.1 with two integers, as JWS has them: 32 bytes each.
+fn fixed(signature: &[u8]) -> Vec<u8> {
+    let mut rest = &signature[2..];
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let (number, after) = rest[2..].split_at(usize::from(rest[1]));
+        let digits = &number[number.len().saturating_sub(32)..];
+        both.extend(std::iter::repeat_n(0, 32 - digits.len()));
+        both.extend_from_slice(digits);
+        rest = after;
+    }
+    both
+}
+
+/// What is kept when the certificate has ended: the same but for its time.
+pub(super) fn ended(authority: &mesh::Authority, kept: &Kept) -> Kept {
+    let proven = kept.proven.clone().unwrap();
+    let id = SpiffeId::agent(&proven.agent_id().unwrap()).unwrap();
+    let issued = authority.issue(&id, &[], Duration::ZERO).unwrap();
+    Kept {
+        proven: Some(Credential {
+            key: issued.key.secret_der().to_vec(),
+            chain: issued.chain.iter().map(|c| c.to_vec()).collect(),
+            ..proven
+        }),
+        candidate: None,
+        ..kept.clone()
+    }
+}
+
+pub(super) fn with_account(
+    disk: &Disk,
+    hub: &HubSide,
+    pin: &str,
+    token: PathBuf,
+    cluster: &Cluster,
+) -> AgentSide {
+    let place = Place {
+        accounts: Some(cluster.accounts()),
+        ..place(&[&hub.address], pin, token)
+    };
+    run(disk, place)
+}
+
+/// Why a token does not let in.
+pub(super) async fn asked(hub: &HubSide, pin: &str, agent: &str, token: &str) -> Option<String> {
+    asked_with(hub, pin, agent, token, pb::EnrollRequest::default()).await
+}
+
+async fn asked_with(
+    hub: &HubSide,
+    pin: &str,
+    agent: &str,
+    token: &str,
+    with: pb::EnrollRequest,
+) -> Option<String> {
+    let id = SpiffeId::module("hub").unwrap();
+    let config = mesh::identity::pinned_client_config(pin, id);
+    let uri = format!("https://{}", hub.address).parse().unwrap();
+    let mut client = AgentServiceClient::new(mesh::client::connect_with(vec![uri], config));
+    let pending = crate::hub::credential::fresh().unwrap();
+    let request = pb::EnrollRequest {
+        agent_id: agent.into(),
+        service_account_token: token.into(),
+        csr: pending.csr.into(),
+        cluster_uid: "cluster".into(),
+        ..with
+    };
+    match client.enroll(request).await {
+        Ok(answer) => {
+            assert_eq!(answer.into_inner().agent_id, agent);
+            None
+        }
+        Err(status) => {
+            assert_eq!(status.code(), tonic::Code::Unauthenticated);
+            mesh::status::reason(&status)
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_whose_certificate_has_ended_comes_back_by_its_service_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let mut hub = hub(&folder, &authority, local().await).await;
+    let (token, pin) = hub.token(true).await;
+    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
+    let file = token_file(&folder, &token);
+    let mut one = with_account(&disk, &hub, &pin, file.clone(), &cluster);
+    one.reason("CONNECTED").await;
+    one.stop().await;
+    let kept = disk.kept.lock().unwrap().clone();
+    assert!(kept.pinned.is_some(), "the hub was shown the account");
+    *disk.kept.lock().unwrap() = ended(&authority, &kept);
+    std::fs::remove_file(&file).unwrap();
+
+    // The pin of the join command is not even needed: the roots are kept.
+    let mut one = with_account(&disk, &hub, "", file.clone(), &cluster);
+    one.reason("CONNECTED").await;
+    assert_eq!(one.report.borrow().agent_id, "c1");
+    hub.apply(1, 1).await;
+    hub.settled(1).await;
+    one.stop().await;
+
+    // A revoked agent does not come back this way, and says so.
+    hub.revoke("").await.unwrap();
+    let kept = disk.kept.lock().unwrap().clone();
+    *disk.kept.lock().unwrap() = ended(&authority, &kept);
+    let mut one = with_account(&disk, &hub, &pin, file, &cluster);
+    one.reason("AGENT_REVOKED").await;
+    one.stop().await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_alone_is_replaced_by_the_service_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let mut hub = hub(&folder, &authority, local().await).await;
+    let (token, pin) = hub.token(true).await;
+    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
+    let mut one = with_account(&disk, &hub, &pin, token_file(&folder, &token), &cluster);
+    one.reason("CONNECTED").await;
+    let before = hub.shown().await;
+    hub.revoke(&before.certificate_serial).await.unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE * 2;
+    loop {
+        let now = hub.shown().await;
+        let serial = &now.certificate_serial;
+        if !serial.is_empty() && *serial != before.certificate_serial {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{now:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    one.stop().await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn every_token_that_is_not_of_the_pinned_account_is_refused_with_its_own_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let mut hub = hub(&folder, &authority, local().await).await;
+    let (token, pin) = hub.token(true).await;
+    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
+    let mut one = with_account(&disk, &hub, &pin, token_file(&folder, &token), &cluster);
+    one.reason("CONNECTED").await;
+    // Another one that has shown nothing when it enrolled.
+    let (token, _) = hub.token_of("c2", true).await;
+    let file = folder.path().join("c2");
+    std::fs::write(&file, token).unwrap();
+    let place = place(&[&hub.address], &pin, file);
+    drop(
+        Hub::new(place, Arc::new(Disk::default()))
+            .dial()
+            .await
+            .unwrap(),
+    );
+
+    let good = cluster.token("jti", json!("1"));
+    assert_eq!(asked(&hub, &pin, "c1", &good).await, None);
+    let other = Cluster::new(&folder, "b");
+    let same_name = Cluster {
+        kid: "a".into(),
+        ..Cluster::new(&folder, "c")
+    };
+    let elsewhere = json!("https://elsewhere");
+    for (agent, token, reason) in [
+        (
+            "c1",
+            other.token("iss", elsewhere.clone()),
+            "SERVICE_ACCOUNT_ISSUER_MISMATCH",
+        ),
+        (
+            "c1",
+            other.token("jti", json!("1")),
+            "SERVICE_ACCOUNT_KEY_UNKNOWN",
+        ),
+        (
+            "c1",
+            same_name.token("jti", json!("1")),
+            "SERVICE_ACCOUNT_SIGNATURE_INVALID",
+        ),
+        (
+            "c1",
+            cluster.token("iss", elsewhere),
+            "SERVICE_ACCOUNT_ISSUER_MISMATCH",
+        ),
+        (
+            "c1",
+            cluster.token("aud", json!(["upm"])),
+            "SERVICE_ACCOUNT_AUDIENCE_MISMATCH",
+        ),
+        (
+            "c1",
+            cluster.token("sub", json!("system:serviceaccount:upm-system:default")),
+            "SERVICE_ACCOUNT_SUBJECT_MISMATCH",
+        ),
+        (
+            "c1",
+            cluster.token("exp", json!(1_000_000_000)),
+            "SERVICE_ACCOUNT_TOKEN_EXPIRED",
+        ),
+        ("c1", "no token".into(), "SERVICE_ACCOUNT_TOKEN_INVALID"),
+        ("c2", good.clone(), "SERVICE_ACCOUNT_NOT_PINNED"),
+        ("c3", good.clone(), "SERVICE_ACCOUNT_NOT_PINNED"),
+        ("c1", String::new(), "JOIN_TOKEN_INVALID"),
+        ("", good.clone(), "JOIN_TOKEN_INVALID"),
+    ] {
+        let said = asked(&hub, &pin, agent, &token).await;
+        assert_eq!(said.as_deref(), Some(reason));
+    }
+    hub.revoke("").await.unwrap();
+    let said = asked(&hub, &pin, "c1", &good).await;
+    assert_eq!(said.as_deref(), Some("AGENT_REVOKED"));
+    one.stop().await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn new_keys_of_the_cluster_are_pinned_in_the_session_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let mut hub = hub(&folder, &authority, local().await).await;
+    let (token, pin) = hub.token(true).await;
+    let (disk, mut cluster) = (Disk::default(), Cluster::new(&folder, "a"));
+    let mut one = with_account(&disk, &hub, &pin, token_file(&folder, &token), &cluster);
+    one.reason("CONNECTED").await;
+    let old = cluster.token("jti", json!("1"));
+    let other = Cluster::new(&folder, "b");
+
+    // Who only has a token cannot bring keys of its own.
+    let with = pb::EnrollRequest {
+        service_account_issuer: ISSUER.into(),
+        service_account_jwks: other.jwks(),
+        ..pb::EnrollRequest::default()
+    };
+    assert_eq!(asked_with(&hub, &pin, "c1", &old, with).await, None);
+    let theirs = other.token("jti", json!("1"));
+    let said = asked(&hub, &pin, "c1", &theirs).await;
+    assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_KEY_UNKNOWN"));
+
+    // The API server signs with another key. The agent looks every 20 s, and when it has connected.
+    cluster.key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    cluster.kid = "next".into();
+    cluster.publish();
+    let new = cluster.token("jti", json!("1"));
+    let said = asked(&hub, &pin, "c1", &new).await;
+    assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_KEY_UNKNOWN"));
+    hub.disconnect().await;
+    let deadline = tokio::time::Instant::now() + PATIENCE * 3;
+    while asked(&hub, &pin, "c1", &new).await.is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "not pinned");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let said = asked(&hub, &pin, "c1", &old).await;
+    assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_KEY_UNKNOWN"));
+    one.stop().await;
+    hub.stop().await;
+}
