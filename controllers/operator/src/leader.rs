@@ -165,7 +165,14 @@ impl Lease {
             let last = renewed + GIVE_UP;
             let outcome = tokio::time::timeout_at(last, self.renew()).await;
             match outcome {
-                Ok(Ok(true)) => renewed = started,
+                Ok(Ok(true)) => {
+                    renewed = started;
+                    // The answer may have waited for a process that stood still: the lease may be another's by now.
+                    if renewed.elapsed() >= GIVE_UP {
+                        warn!(lease = self.name, "Stood still while renewing the lease");
+                        return;
+                    }
+                }
                 Ok(Ok(false)) => {
                     warn!(lease = self.name, "Another process took the lease");
                     return;

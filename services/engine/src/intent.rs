@@ -154,6 +154,8 @@ pub fn to_hub(template: &IntentTemplate, mark: &Mark) -> hub::Intent {
         wave: 0,
         priority: hub::Priority::Normal.into(),
         force: true,
+        // A service outlives any absence of the hub.
+        ttl_seconds: 0,
     }
 }
 

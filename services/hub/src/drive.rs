@@ -204,8 +204,8 @@ impl Driver {
                     certificate: self.certificate.clone(),
                 },
             );
-            // It may have been away when the authority's key was replaced.
-            if self.hub.inner.authority.overlap_ends().is_some() {
+            // It may have been away when the authority's key was replaced, or when the overlap was ended before its time.
+            if self.hub.inner.authority.has_former() {
                 self.tell_roots();
             }
         }

@@ -43,7 +43,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 14 * 24, value_parser = clap::value_parser!(u64).range(1..=90 * 24))]
         overlap_hours: u64,
     },
-    /// End the overlap of a rotation now: what the old key has signed is refused.
+    /// End the overlap of a rotation now: what the old key has signed is refused by every process whose identity was issued since, so issue
+    /// all modules' identities anew, the hub's too.
     Retire {
         /// Folder of the CA.
         #[arg(long)]

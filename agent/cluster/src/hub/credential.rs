@@ -54,6 +54,8 @@ pub struct Kept {
     pub pending: Option<Pending>,
     /// Digest of what the hub was last shown of the cluster's service accounts.
     pub pinned: Option<Vec<u8>>,
+    /// The pin of the join command by which the agent has joined: what it trusts since then is newer.
+    pub joined: Option<String>,
 }
 
 // Keys are secrets: nothing here may print them.
@@ -215,6 +217,9 @@ fn to_data(kept: &Kept) -> Data {
     if let Some(pinned) = &kept.pinned {
         data.insert("pinned".into(), ByteString(pinned.clone()));
     }
+    if let Some(joined) = &kept.joined {
+        data.insert("joined".into(), ByteString(joined.clone().into_bytes()));
+    }
     data
 }
 
@@ -227,6 +232,7 @@ fn from_data(data: &Data) -> Kept {
             .zip(bytes("pending.csr"))
             .map(|(key, csr)| Pending { key, csr }),
         pinned: bytes("pinned"),
+        joined: bytes("joined").and_then(|joined| String::from_utf8(joined).ok()),
     }
 }
 
@@ -304,6 +310,7 @@ mod tests {
             proven: Some(credential),
             pending: Some(pending),
             pinned: Some(vec![1, 2]),
+            joined: Some("00".into()),
         };
         assert!(from_data(&to_data(&kept)) == kept);
         assert!(!format!("{kept:?}").contains("key"));

@@ -65,8 +65,10 @@ impl Hub {
                 let answer = match self.ask(Some(&former), config, request).await {
                     Ok(answer) => answer,
                     Err(refused) => {
-                        if !is_final(&refused) {
-                            // The kept roots may be too old, or the pin.
+                        let is_new = kept.joined.as_ref() != Some(&self.place.ca_pin);
+                        if !is_final(&refused) && is_new {
+                            // The kept roots may be too old for a new join command, or its pin. The pin by which the agent has joined is
+                            // older than the roots: its key may have been replaced because it fell into wrong hands.
                             self.by_pin = !self.by_pin;
                         }
                         return Err(refused);
@@ -134,6 +136,7 @@ impl Hub {
             Ok(answer) => {
                 tracing::info!(agent = answer.agent_id, "Enrolled");
                 kept.pinned = pinned;
+                kept.joined = Some(self.place.ca_pin.clone());
                 self.adopt(&mut kept, pending.key, answer).await
             }
             Err(refused) => {

@@ -58,7 +58,8 @@ impl Session {
 
     /// For how long there is none, in milliseconds.
     fn silence(&self) -> Option<u64> {
-        (!self.has_session()).then(|| self.contact.carried + (self.now - self.contact.since))
+        let since = self.now.saturating_sub(self.contact.since);
+        (!self.has_session()).then(|| self.contact.carried.saturating_add(since))
     }
 
     /// Removes what was to live for less than the silence.

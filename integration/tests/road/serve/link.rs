@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::Command,
+    process::{Child, Command},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use upm_proto::hub::v1::{
 
 use super::super::{
     kubectl::eventually,
-    world::{CLUSTER, Form, SYSTEM, World, turn},
+    world::{CLUSTER, Form, SYSTEM, World, dying_with_us, spawn_from_lasting_thread, turn},
     writer::say,
 };
 
@@ -26,6 +26,8 @@ const GROUP: &str = "upm.syntropycloud.io";
 /// Project of these tests; also their namespace.
 const PROJECT: &str = "linked";
 const OWNER: &str = "projects/linked/testServices/t";
+/// Namespace of a second agent.
+const TWIN: &str = "upm-twin";
 const OUTAGE: Duration = Duration::from_mins(1);
 const SOON: Duration = Duration::from_mins(3);
 
@@ -268,7 +270,7 @@ fn what_the_cluster_refuses_has_a_typed_outcome_and_the_next_generation_converge
 }
 
 /// Something goes wrong between hub and agent for a minute, in which the ledger changes; afterwards the last generation is applied.
-fn survives(what: &str, world: &World, begin: impl FnOnce() -> Undo) {
+fn survives<U>(what: &str, world: &World, begin: impl FnOnce() -> U) {
     let ledger = Ledger::of(world);
     let project = key("Project", "v1alpha2", "", PROJECT);
     ledger.settle(&project, &json!({}));
@@ -357,6 +359,75 @@ fn an_agent_that_stands_still_for_a_minute_is_replaced_and_does_no_harm_when_it_
         run(&words(&format!("kill -STOP {pid}")));
         Undo(vec![words(&format!("kill -CONT {pid}"))])
     });
+}
+
+#[test]
+fn two_agents_with_one_identity_take_turns_and_do_no_harm() {
+    let world = turn(Form::Served);
+    survives("two agents with one identity", &world, || {
+        let twin = Twin::start(&world);
+        // Each turn ends with the other's claim, and lasts for some ten seconds.
+        for namespace in [SYSTEM, TWIN, SYSTEM] {
+            eventually(&format!("{namespace} is fenced"), SOON, || {
+                let status = world
+                    .kubectl
+                    .get(&["configmap", "upm-agent-status", "-n", namespace]);
+                match status["data"]["reason"].as_str() {
+                    Some("FENCED") => Ok(()),
+                    _ => Err(status["data"].to_string()),
+                }
+            });
+        }
+        twin
+    });
+}
+
+/// Another process with the agent's identity, and a namespace, a Lease and a durable copy of its own.
+struct Twin<'a> {
+    world: &'a World,
+    process: Child,
+}
+
+impl<'a> Twin<'a> {
+    fn start(world: &'a World) -> Self {
+        let identity = world
+            .kubectl
+            .get(&["secret", "upm-agent-identity", "-n", SYSTEM]);
+        let namespace =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": TWIN } });
+        world.kubectl.apply(&namespace.to_string());
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": identity["type"], "data": identity["data"],
+            "metadata": { "name": "upm-agent-identity", "namespace": TWIN },
+        });
+        world.kubectl.apply(&secret.to_string());
+        let program = world.environment.root.join("target/debug/upm-agent");
+        let log = std::fs::File::create(world.folder.join("twin.log")).expect("a log");
+        let mut command = dying_with_us(&program);
+        command
+            .arg("--kubeconfig")
+            .arg(&world.environment.kubeconfig)
+            .arg(format!("--agent-namespace={TWIN}"))
+            .arg(format!("--hub-endpoints={}", world.hub_address()))
+            .arg(format!("--ca-pin={}", world.pin()))
+            .arg("--metrics-address=127.0.0.1:0")
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log);
+        Self {
+            world,
+            process: spawn_from_lasting_thread(command),
+        }
+    }
+}
+
+impl Drop for Twin<'_> {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        self.world
+            .kubectl
+            .must(&["delete", "namespace", TWIN, "--wait=false"]);
+    }
 }
 
 /// The agent's process in a pod, by the pod's host name.

@@ -47,6 +47,11 @@ impl World {
         pin
     }
 
+    /// SHA-256 of the public key of the hub's CA, as agents are told.
+    pub(crate) fn pin(&self) -> &str {
+        &self.pin
+    }
+
     /// Installs the agent anew with other values.
     pub(crate) fn install_agent(&self, more: &[&str]) {
         self.install(&self.pin, more);

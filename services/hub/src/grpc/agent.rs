@@ -11,7 +11,9 @@ use upm_proto::hub::v1::{self as pb, agent_service_server::AgentService, bytes};
 use upm_store::{self as store, time};
 
 use crate::{
-    Error, Hub, certificates,
+    Error, Hub,
+    accounts::Refusal,
+    certificates,
     drive::{self, Certificate},
     ledger,
     tunnel::End,
@@ -122,6 +124,10 @@ impl AgentService for Agents {
         let again = request.join_token.is_empty();
         if again && (request.agent_id.is_empty() || request.service_account_token.is_empty()) {
             return Err(Error::JoinTokenInvalid.into());
+        }
+        if again && mesh::SpiffeId::agent(&request.agent_id).is_err() {
+            // What no agent can be called is not asked of the store.
+            return Err(Error::from(Refusal::NotPinned).into());
         }
         let row = self
             .hub

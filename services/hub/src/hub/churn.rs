@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::Live;
-use crate::{Config, commit::tests::World};
+use crate::{Config, commit::tests::World, drive::Certificate};
 
 /// I15. That no metric names an agent is a property of `Metrics`: none of its labels is an id.
 #[tokio::test]
@@ -13,11 +13,17 @@ async fn a_hundred_thousand_agents_that_came_and_went_leave_nothing() {
     let world = World::new(Config::default()).await;
     let hub = &world.hub;
     let (control, _controls) = mpsc::channel(1);
+    let certificate = Arc::new(Certificate {
+        fingerprint: "00".into(),
+        serial: "00".into(),
+        expire_us: i64::MAX,
+    });
     let live = |epoch| Live {
         epoch,
         since: Instant::now(),
         shared: Arc::default(),
         control: control.clone(),
+        certificate: certificate.clone(),
     };
     for group in 0..1_000 {
         let agents = (0..100).map(|n| format!("ephemeral-{group}-{n}"));

@@ -171,8 +171,12 @@ pub fn delete(conn: &mut Connection, agent: &str, force: bool) -> Result<(), Err
     diesel::delete(interests::table.filter(interests::agent.eq(agent))).execute(conn)?;
     diesel::delete(join_tokens::table.filter(join_tokens::agent.eq(agent))).execute(conn)?;
     // Its certificates are remembered until they end: another agent may get the id, and they must not open its sessions.
+    // Other replicas cut what was opened with them.
     diesel::update(certificates::table.filter(certificates::agent.eq(agent)))
-        .set(certificates::revoked.eq(true))
+        .set((
+            certificates::revoked.eq(true),
+            certificates::revoked_us.eq(time::now_us()),
+        ))
         .execute(conn)?;
     diesel::delete(agents::table.find(agent)).execute(conn)?;
     Ok(())

@@ -98,6 +98,11 @@ impl Authority {
         Ok(Self::of(state))
     }
 
+    /// Whether the key that signs has replaced another one, and what leads from there is kept.
+    pub fn has_former(&self) -> bool {
+        !self.state().former.is_empty()
+    }
+
     /// When the overlap of the last rotation ends; `None` when none runs.
     pub fn overlap_ends(&self) -> Option<SystemTime> {
         self.state().overlap_ends()
