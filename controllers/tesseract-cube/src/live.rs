@@ -267,9 +267,10 @@ async fn changes(test: &Test, world: &World) {
     };
     assert!(map().await["redis"].contains("hz"));
     // the pods may be seen before the units that name the old content are
-    until("the content that nobody uses any more is gone", async || {
-        map().await.len() == 2
-    })
+    until(
+        "the content that nobody uses any more is gone",
+        async || map().await.len() == 2,
+    )
     .await;
 
     world.forget().await;
