@@ -425,10 +425,9 @@ fn why(lost: &Lost) -> Refused {
             &format!("DRAINED_{}", reason.as_str_name()),
             "the hub asks to come back",
             match reason {
-                // The next dial says whether it is the certificate alone.
-                Reason::Revoked => Pause::Backoff,
+                // After a revocation the next dial says whether it is the certificate alone.
+                Reason::Revoked | Reason::Wedged | Reason::Overrun => Pause::Backoff,
                 Reason::Fenced => Pause::Rival,
-                Reason::Wedged | Reason::Overrun => Pause::Backoff,
                 _ => Pause::At(
                     Duration::from_millis(u64::from(*not_before)),
                     Duration::from_millis(u64::from(*spread)),

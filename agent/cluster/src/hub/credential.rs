@@ -80,7 +80,7 @@ impl std::fmt::Debug for Kept {
             .field("proven", &self.proven.is_some())
             .field("candidate", &self.candidate.is_some())
             .field("pending", &self.pending.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
