@@ -373,7 +373,7 @@ fn two_agents_with_one_identity_take_turns_and_do_no_harm() {
                     .kubectl
                     .get(&["configmap", "upm-agent-status", "-n", namespace]);
                 match status["data"]["reason"].as_str() {
-                    Some("FENCED") => Ok(()),
+                    Some("FENCED" | "DRAINED_FENCED") => Ok(()),
                     _ => Err(status["data"].to_string()),
                 }
             });
