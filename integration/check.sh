@@ -72,6 +72,8 @@ check_refusals() {
   refuses upm-agent hub "a prefix that would run into the name" images.prefix=registry.example.org
   refuses upm-agent hub "no replica" replicas=0
   refuses upm-agent hub "a hub and none" standalone=true
+  refuses upm-agent hub "commands in a namespace that is no project's" 'tunnels.exec.namespaces={kube-system}'
+  refuses upm-agent hub "a tunnel that is neither on nor off" tunnels.files.enabled=maybe
   refuses upm-agent standalone "a foreign account without a name" serviceAccount.name=
   refuses upm-agent hub "a password in the collector's address" telemetry.otlpEndpoint=http://user:password@collector:4317
   refuses upm-platform mysql "an unknown module" modules.postgres.replicas=1

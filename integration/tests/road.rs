@@ -22,4 +22,5 @@ mod scale;
 mod secrets;
 mod serve;
 mod trace;
+mod tunnels;
 mod wrong;

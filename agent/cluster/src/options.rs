@@ -6,7 +6,7 @@ use clap::Parser;
 use upm_crds::names;
 use upm_operator::Settings;
 
-use crate::policy::{Impersonation, Policy};
+use crate::policy::{Impersonation, Policy, Reach};
 
 /// The agent of one cluster: it dials out to the hub, keeps the cluster as it was told, and hosts the controllers.
 #[derive(Debug, Clone, Parser)]
@@ -33,6 +33,12 @@ pub struct Options {
     /// Intents in the namespace of a project are done as a ServiceAccount: `PROJECT=NAMESPACE/NAME`, comma separated.
     #[arg(long, env = "UPM_IMPERSONATE", value_delimiter = ',')]
     pub impersonate: Vec<Impersonation>,
+    /// Namespaces of projects in which the platform may run commands in units, comma separated; `*` for all. None when not given.
+    #[arg(long, env = "UPM_EXEC_IN", value_delimiter = ',')]
+    pub exec_in: Vec<String>,
+    /// Namespaces of projects in which the platform may read and write files of units, comma separated; `*` for all. None when not given.
+    #[arg(long, env = "UPM_FILES_IN", value_delimiter = ',')]
+    pub files_in: Vec<String>,
     /// Namespace of the agent and of packages.
     #[arg(long, env = "UPM_AGENT_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
     pub agent_namespace: String,
@@ -81,6 +87,8 @@ impl Options {
             accounts: accounts
                 .map(|of| (of.project.clone(), of.account.clone()))
                 .collect(),
+            exec: Reach::of(self.exec_in.iter().map(String::as_str)),
+            files: Reach::of(self.files_in.iter().map(String::as_str)),
         }
     }
 
@@ -108,6 +116,8 @@ mod tests {
             "--join-token-file=/var/run/upm/join/token",
             "--service-account-token-file=/var/run/upm/hub/token",
             "--impersonate=p1=upm-system/upm-p1,p2=tenants/two",
+            "--exec-in=*",
+            "--files-in=p1,p2",
             "--agent-namespace=upm-system",
             "--unit-agent-image=u",
             "--image-prefix=",
@@ -121,6 +131,8 @@ mod tests {
         assert_eq!(policy.accounts.len(), 2);
         assert_eq!(policy.account("p2").unwrap().namespace, "tenants");
         assert_eq!(policy.account("p3"), None);
+        assert_eq!(policy.exec, Reach::Everywhere);
+        assert_eq!(policy.files, Reach::of(["p1", "p2"]));
         assert!(
             Options::try_parse_from(["upm-agent"]).is_err(),
             "a hub or --standalone"

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use prost::{Message as _, bytes::Bytes};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use upm_mesh::{self as mesh, Channel, SpiffeId};
 use upm_proto::hub::v1::{
     self as pb, agent_admin_service_client::AgentAdminServiceClient,
-    agent_service_client::AgentServiceClient, bytes::Frame,
+    agent_service_client::AgentServiceClient,
     ledger_service_client::LedgerServiceClient, watch_objects_response::Event,
 };
 use upm_store::{Cache, ModuleContext, Store};
@@ -42,6 +41,8 @@ mod identity;
 mod on_api_server;
 mod replicas;
 mod rotation;
+mod tunnels;
+mod units;
 
 const OWNER: &str = "projects/p/redisServices/s";
 /// Only so that nothing hangs: an agent that waits for approval looks again after up to 15 s, a dead replica is noticed after 10 s.
@@ -271,6 +272,7 @@ struct Disk {
     kept: Arc<Mutex<Kept>>,
     ledger: Arc<Mutex<Persist>>,
     cluster: Arc<Mutex<Cluster>>,
+    units: Arc<units::Units>,
 }
 
 impl Vault for Disk {
@@ -308,6 +310,7 @@ impl Durable for Disk {
 
 struct Fake {
     cluster: Arc<Mutex<Cluster>>,
+    units: Arc<units::Units>,
     seen: mpsc::Sender<Seen>,
 }
 
@@ -331,41 +334,12 @@ impl Worker for Fake {
 impl Tunnels for Fake {
     fn open(
         &self,
-        tunnel: pb::OpenTunnel,
+        mut tunnel: pb::OpenTunnel,
         client: AgentServiceClient<Channel>,
     ) -> BoxFuture<'static, ()> {
-        tunnel::serve(tunnel.tunnel_id, PATIENCE, client, |sender| async move {
-            let wanted = match tunnel.purpose {
-                Some(pb::open_tunnel::Purpose::ReadSecret(wanted)) => wanted,
-                Some(pb::open_tunnel::Purpose::TailLog(log)) => {
-                    for line in 0..log.tail_lines {
-                        let data = Bytes::from(format!("{} {line}\n", log.pod));
-                        let frame = Some(Frame::Data(data));
-                        let _ = sender.send(pb::Bytes { frame }).await;
-                    }
-                    if log.follow {
-                        sender.closed().await;
-                    }
-                    return Ok(());
-                }
-                None => panic!("a tunnel for nothing"),
-            };
-            if wanted.name == "missing" {
-                return Err(pb::Error {
-                    reason: "SECRET_NOT_FOUND".into(),
-                    ..pb::Error::default()
-                });
-            }
-            let data = [("default".to_owned(), Bytes::from("hunter2"))].into();
-            let encoded = pb::SecretData { data }.encode_to_vec();
-            let _ = sender
-                .send(pb::Bytes {
-                    frame: Some(Frame::Data(encoded.into())),
-                })
-                .await;
-            Ok(())
-        })
-        .boxed()
+        let (purpose, units) = (tunnel.purpose.take(), self.units.clone());
+        let work = move |to, from| async move { units.serve(purpose.unwrap(), to, from).await };
+        tunnel::serve(tunnel, client, work).boxed()
     }
 }
 
@@ -406,6 +380,7 @@ fn run_with(disk: &Disk, place: Place, worker: Option<Arc<dyn Worker>>) -> Agent
     let cancel = CancellationToken::new();
     let fake = Arc::new(Fake {
         cluster: disk.cluster.clone(),
+        units: disk.units.clone(),
         seen: seen_sender,
     });
     let parts = Parts {

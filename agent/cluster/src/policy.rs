@@ -1,7 +1,10 @@
-//! What the cluster lets the platform do, whatever the hub says: kinds × namespaces, as which ServiceAccount in which project, and which
-//! Secrets a tunnel may read.
+//! What the cluster lets the platform do, whatever the hub says: kinds × namespaces, as which ServiceAccount in which project, which
+//! Secrets a tunnel may read, and where it may lead to commands and files.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use upm_crds::names;
 use upm_proto::hub::v1::Key;
@@ -20,6 +23,48 @@ pub struct Policy {
     pub system_namespace: String,
     /// Namespaces of projects in which intents are done as a ServiceAccount, not as the agent.
     pub accounts: BTreeMap<String, Account>,
+    /// Where the platform may run commands in units.
+    pub exec: Reach,
+    /// Where the platform may read and write files of units.
+    pub files: Reach,
+}
+
+/// In which namespaces of projects something is allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// In none.
+    #[default]
+    Nowhere,
+    /// In these.
+    In(BTreeSet<String>),
+    /// In all.
+    Everywhere,
+}
+
+impl Reach {
+    /// Of a list of namespaces; `*` is every one.
+    pub fn of<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> Self {
+        let named = namespaces
+            .into_iter()
+            .filter(|namespace| !namespace.is_empty())
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>();
+        if named.is_empty() {
+            Self::Nowhere
+        } else if named.contains("*") {
+            Self::Everywhere
+        } else {
+            Self::In(named)
+        }
+    }
+
+    fn covers(&self, namespace: &str) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::In(namespaces) => namespaces.contains(namespace),
+            Self::Everywhere => true,
+        }
+    }
 }
 
 /// A ServiceAccount.
@@ -51,11 +96,7 @@ impl FromStr for Impersonation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let named = |name: &&str| {
-            let fine =
-                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-            !name.is_empty() && name.len() <= 253 && name.bytes().all(fine)
-        };
+        let named = |name: &&str| is_name(name);
         let parts = text.split_once('=').and_then(|(project, account)| {
             let (namespace, name) = account.split_once('/')?;
             [project, namespace, name].iter().all(named).then(|| Self {
@@ -121,6 +162,22 @@ impl Policy {
         self.accounts.get(namespace)
     }
 
+    /// Whether the platform may run a command in a unit; the refusal in words otherwise. That the pod is a unit is another question.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allows_exec(&self, namespace: &str, pod: &str) -> Result<(), String> {
+        reaches(&self.exec, "commands in units", namespace, pod)
+    }
+
+    /// Whether the platform may read and write files of a unit.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allows_files(&self, namespace: &str, pod: &str) -> Result<(), String> {
+        reaches(&self.files, "files of units", namespace, pod)
+    }
+
     /// Whether the platform may read a Secret with these labels.
     pub fn may_read_secret(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         labels.is_some_and(|labels| {
@@ -129,6 +186,26 @@ impl Policy {
                 .is_some_and(|v| v == "true")
         })
     }
+}
+
+fn reaches(reach: &Reach, what: &str, namespace: &str, pod: &str) -> Result<(), String> {
+    let allowed = is_name(namespace)
+        && is_name(pod)
+        && !is_reserved(namespace)
+        && reach.covers(namespace);
+    if allowed {
+        Ok(())
+    } else {
+        Err(format!(
+            "the policy of this cluster does not allow {what} in namespace {namespace}"
+        ))
+    }
+}
+
+/// Whether a text can be the name of an object, and nothing else in the address of a request.
+fn is_name(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(fine)
 }
 
 /// Namespaces that belong to somebody else.
@@ -208,6 +285,37 @@ mod tests {
         assert!(!policy.may_read_secret(Some(
             &[(names::label::READABLE.to_owned(), "yes".to_owned())].into()
         )));
+    }
+
+    #[test]
+    fn commands_and_files_are_allowed_nowhere_before_the_cluster_says_where() {
+        let policy = Policy::default();
+        assert!(policy.allows_exec("p1", "demo-0").is_err());
+        assert!(policy.allows_files("p1", "demo-0").is_err());
+        assert_eq!(Reach::of([]), Reach::Nowhere);
+        assert_eq!(Reach::of([""]), Reach::Nowhere);
+    }
+
+    #[test]
+    fn commands_and_files_are_allowed_apart_and_only_where_they_are_named() {
+        let policy = Policy {
+            exec: Reach::of(["p1", "p2"]),
+            files: Reach::of(["*"]),
+            ..Policy::default()
+        };
+        assert!(policy.allows_exec("p1", "demo-0").is_ok());
+        assert!(policy.allows_exec("p3", "demo-0").is_err());
+        assert!(policy.allows_files("p3", "demo-0").is_ok());
+        for (namespace, pod) in [
+            ("kube-system", "x"),
+            ("upm-system", "x"),
+            ("default", "x"),
+            ("", "x"),
+            ("p3", "x/../../secrets"),
+            ("p3/pods/x", "x"),
+        ] {
+            assert!(policy.allows_files(namespace, pod).is_err(), "{namespace}");
+        }
     }
 
     #[test]

@@ -1,15 +1,25 @@
-//! Tunnels that the hub asks for, within the cluster's policy: keys of a Secret, the log of a managed pod.
+//! Tunnels that the hub asks for, within the cluster's policy: keys of a Secret, the log of a unit, commands and files in it.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+mod exec;
+mod file;
+mod log;
+mod outcome;
+mod remote;
+mod secret;
 
-use futures::{AsyncReadExt as _, FutureExt as _, future::BoxFuture};
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, Client, ResourceExt as _, api::LogParams};
-use prost::{Message as _, bytes::Bytes};
+use std::{future::Future, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt as _};
+use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use upm_crds::names::label;
-use upm_mesh::Channel;
+use upm_crds::names::{annotation, label};
+use upm_mesh::{
+    Channel,
+    tunnel::{self, WINDOW},
+};
 use upm_operator::call;
 use upm_proto::hub::v1::{
     self as pb, agent_service_client::AgentServiceClient, bytes::Frame, open_tunnel::Purpose,
@@ -17,12 +27,15 @@ use upm_proto::hub::v1::{
 
 use crate::policy::Policy;
 
-/// Bytes of one frame.
-const CHUNK: usize = 32 * 1024;
 /// Life of a tunnel when the hub names none.
 const LIFE: Duration = Duration::from_secs(30);
-/// Life of a log that is followed.
-const FOLLOW: Duration = Duration::from_hours(1);
+/// The longest life that the hub may name.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// What goes to the hub.
+pub type ToHub = tunnel::Sender<pb::Bytes>;
+/// What comes from the hub.
+pub type FromHub = tunnel::Receiver<pb::Bytes>;
 
 /// Serves tunnels.
 pub trait Tunnels: Send + Sync + 'static {
@@ -59,11 +72,15 @@ impl ClusterTunnels {
 impl Tunnels for ClusterTunnels {
     fn open(
         &self,
-        tunnel: pb::OpenTunnel,
+        mut tunnel: pb::OpenTunnel,
         client: AgentServiceClient<Channel>,
     ) -> BoxFuture<'static, ()> {
         let this = self.clone();
-        async move { this.serve(tunnel, client).await }.boxed()
+        let purpose = tunnel.purpose.take();
+        serve(tunnel, client, move |to, from| async move {
+            this.serve(purpose, &to, from).await
+        })
+        .boxed()
     }
 }
 
@@ -75,161 +92,134 @@ fn refused(reason: &str, message: impl Into<String>) -> pb::Error {
     }
 }
 
+fn away(error: impl std::fmt::Display) -> pb::Error {
+    refused("API_SERVER_AWAY", error.to_string())
+}
+
 fn frame(frame: Frame) -> pb::Bytes {
     pb::Bytes { frame: Some(frame) }
 }
 
-/// Opens the stream of a tunnel, lets `work` fill it and says how it ended.
+/// Opens the stream of a tunnel, lets `work` serve it, and says how it ended. The work is dropped when the hub ends the stream, and when the
+/// tunnel's life is over.
 pub async fn serve<W>(
-    tunnel_id: Bytes,
-    life: Duration,
+    asked: pb::OpenTunnel,
     mut client: AgentServiceClient<Channel>,
-    work: impl FnOnce(mpsc::Sender<pb::Bytes>) -> W,
+    work: impl FnOnce(ToHub, FromHub) -> W,
 ) where
     W: Future<Output = Result<(), pb::Error>>,
 {
-    let (sender, frames) = mpsc::channel(4);
-    let hello = frame(Frame::Hello(pb::TunnelHello { tunnel_id }));
-    let filled = async {
-        if sender.send(hello).await.is_err() {
-            return;
-        }
-        let error = work(sender.clone()).await.err();
-        let _ = sender
-            .send(frame(Frame::End(pb::TunnelEnd { error })))
-            .await;
-        drop(sender);
+    let life = match asked.timeout_ms {
+        0 => LIFE,
+        ms => Duration::from_millis(u64::from(ms)).min(LONGEST),
     };
-    let carried = async {
-        let answer = client.tunnel(ReceiverStream::new(frames)).await;
-        match answer {
-            Ok(answer) => {
-                let mut from_hub = answer.into_inner();
-                // The hub ends it when it has everything.
-                while let Ok(Some(_)) = from_hub.message().await {}
+    let served = async {
+        let (sender, frames) = mpsc::channel(4);
+        let hello = frame(Frame::Hello(pb::TunnelHello {
+            tunnel_id: asked.tunnel_id,
+            window: WINDOW,
+        }));
+        // There is room: it is the first.
+        let _ = sender.try_send(hello);
+        let answer = match client.tunnel(ReceiverStream::new(frames)).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), "The hub did not take a tunnel");
+                return;
             }
-            Err(status) => tracing::warn!(code = ?status.code(), "The hub did not take a tunnel"),
-        }
+        };
+        let (to, from) = tunnel::ends(sender, |frame| frame, answer, asked.window);
+        let gone = from.gone();
+        let worked = tokio::select! {
+            worked = work(to.clone(), from) => worked,
+            () = gone.cancelled() => return,
+        };
+        let error = worked.err();
+        to.send(Frame::End(pb::TunnelEnd { error })).await;
+        // The hub closes it when it has heard that; closed from here, the stream would lose what is on its way.
+        gone.cancelled().await;
     };
-    let both = async { tokio::join!(filled, carried) };
-    if tokio::time::timeout(life, both).await.is_err() {
+    if tokio::time::timeout(life, served).await.is_err() {
         tracing::warn!("A tunnel took too long");
     }
 }
 
 impl ClusterTunnels {
-    async fn serve(self, tunnel: pb::OpenTunnel, client: AgentServiceClient<Channel>) {
-        let asked = match tunnel.timeout_ms {
-            0 => LIFE,
-            ms => Duration::from_millis(u64::from(ms)),
-        };
-        let life = match &tunnel.purpose {
-            Some(Purpose::TailLog(log)) if log.follow => FOLLOW,
-            _ => asked,
-        };
-        serve(tunnel.tunnel_id, life, client, |sender| async move {
-            match tunnel.purpose {
-                Some(Purpose::ReadSecret(wanted)) => self.secret(wanted, &sender).await,
-                Some(Purpose::TailLog(wanted)) => self.log(wanted, &sender).await,
-                None => Err(refused(
-                    "UNSUPPORTED_TUNNEL",
-                    "this agent does not know what the tunnel is for",
-                )),
-            }
-        })
-        .await;
-    }
-
-    async fn secret(
+    async fn serve(
         &self,
-        wanted: pb::ReadSecret,
-        to: &mpsc::Sender<pb::Bytes>,
+        purpose: Option<Purpose>,
+        to: &ToHub,
+        from: FromHub,
     ) -> Result<(), pb::Error> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &wanted.namespace);
-        let found = call::get_opt(&api, &wanted.name)
-            .await
-            .map_err(|error| refused("API_SERVER_AWAY", error.public()))?;
-        let missing = || {
-            refused(
-                "SECRET_NOT_FOUND",
-                format!(
-                    "Secret {}/{} or a key of it does not exist",
-                    wanted.namespace, wanted.name
-                ),
-            )
-        };
-        let secret = found.ok_or_else(missing)?;
-        if !self.policy.may_read_secret(secret.metadata.labels.as_ref()) {
-            return Err(refused(
-                "DENIED_LOCAL_POLICY",
-                format!(
-                    "Secret {}/{} is not readable for the platform",
-                    wanted.namespace, wanted.name
-                ),
-            ));
+        match purpose {
+            Some(Purpose::ReadSecret(wanted)) => self.secret(wanted, to).await,
+            Some(Purpose::TailLog(wanted)) => self.log(wanted, to).await,
+            Some(Purpose::Exec(wanted)) => self.exec(wanted, to, from).await,
+            Some(Purpose::ReadFile(wanted)) => self.read_file(wanted, to).await,
+            Some(Purpose::WriteFile(wanted)) => self.write_file(wanted, to, from).await,
+            None => Err(refused(
+                "UNSUPPORTED_TUNNEL",
+                "this agent does not know what the tunnel is for",
+            )),
         }
-        let data = secret.data.unwrap_or_default();
-        let found = wanted
-            .keys
-            .iter()
-            .map(|key| Some((key.clone(), data.get(key)?.0.clone().into())))
-            .collect::<Option<HashMap<String, Bytes>>>()
-            .ok_or_else(missing)?;
-        let encoded = Bytes::from(pb::SecretData { data: found }.encode_to_vec());
-        send(to, encoded).await;
-        Ok(())
     }
 
-    async fn log(
+    /// The container of a unit's pod that is meant: the main one when none is named.
+    ///
+    /// # Errors
+    /// When pod or container do not exist, or the pod is not one of the platform.
+    async fn container(
         &self,
-        wanted: pb::TailLog,
-        to: &mpsc::Sender<pb::Bytes>,
-    ) -> Result<(), pb::Error> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &wanted.namespace);
-        let away = |error: &dyn std::error::Error| refused("API_SERVER_AWAY", error.to_string());
-        let pod = call::get_opt(&api, &wanted.pod)
+        namespace: &str,
+        name: &str,
+        container: &str,
+    ) -> Result<String, pb::Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pod = call::get_opt(&api, name)
             .await
-            .map_err(|error| refused("API_SERVER_AWAY", error.public()))?
+            .map_err(|error| away(error.public()))?
             .ok_or_else(|| {
                 refused(
                     "POD_NOT_FOUND",
-                    format!("pod {}/{} does not exist", wanted.namespace, wanted.pod),
+                    format!("pod {namespace}/{name} does not exist"),
                 )
             })?;
-        if !pod.labels().contains_key(label::UNIT) {
-            return Err(refused(
-                "DENIED_LOCAL_POLICY",
-                "the pod is not one of the platform",
-            ));
-        }
-        let params = LogParams {
-            container: (!wanted.container.is_empty()).then_some(wanted.container),
-            follow: wanted.follow,
-            tail_lines: (wanted.tail_lines > 0).then_some(wanted.tail_lines),
-            ..LogParams::default()
-        };
-        let mut log = Box::pin(
-            api.log_stream(&wanted.pod, &params)
-                .await
-                .map_err(|e| away(&e))?,
-        );
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let read = log.read(&mut chunk).await.map_err(|e| away(&e))?;
-            if read == 0 || !send(to, Bytes::copy_from_slice(&chunk[..read])).await {
-                return Ok(());
-            }
-        }
+        container_of(&pod, container)
     }
 }
 
-/// Sends bytes in frames; false when nobody takes them any more.
-async fn send(to: &mpsc::Sender<pb::Bytes>, mut bytes: Bytes) -> bool {
-    while !bytes.is_empty() {
-        let part = bytes.split_to(bytes.len().min(CHUNK));
-        if to.send(frame(Frame::Data(part))).await.is_err() {
-            return false;
-        }
+/// The container of a unit's pod that is meant.
+fn container_of(pod: &Pod, wanted: &str) -> Result<String, pb::Error> {
+    if !pod.labels().contains_key(label::UNIT) {
+        return Err(refused(
+            "DENIED_LOCAL_POLICY",
+            "the pod is not one of the platform",
+        ));
     }
-    true
+    let main = pod.annotations().get(annotation::MAIN_CONTAINER);
+    let wanted = Some(wanted)
+        .filter(|wanted| !wanted.is_empty())
+        .or(main.map(String::as_str));
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let found = match wanted {
+        Some(name) => containers.find(|container| container.name == name),
+        None => containers.next(),
+    };
+    found
+        .map(|container| container.name.clone())
+        .ok_or_else(|| {
+            let name = wanted.unwrap_or_default();
+            refused(
+                "CONTAINER_NOT_FOUND",
+                format!("the pod has no container {name}"),
+            )
+        })
 }
+
+/// Sends bytes in frames; false when nobody takes them any more.
+async fn send(to: &ToHub, bytes: Bytes) -> bool {
+    to.send_all(bytes, Frame::Data).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod durable;
+pub mod file;
 pub mod identity;
 pub mod info;
 pub mod install;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use upm_unit_agent::config::UnitConfig;
-use upm_unit_agent::{install, launch, ready, run};
+use upm_unit_agent::{file, install, launch, ready, run};
 
 /// The unit agent: renders a unit's configuration, supervises its server, guards its role.
 #[derive(Debug, Parser)]
@@ -37,11 +37,32 @@ enum Command {
         #[arg(long, default_value = "/upm/run")]
         run: PathBuf,
     },
+    /// A file of the container as frames in standard output or input; the cluster's agent runs it.
+    #[command(hide = true)]
+    File {
+        /// What is done with it.
+        #[command(subcommand)]
+        verb: FileVerb,
+    },
     /// Prints what would be rendered, with masked secrets.
     Render {
         /// The unit's configuration.
         #[arg(long, default_value = "/upm/config/unit.yaml")]
         config: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum FileVerb {
+    /// Reads it.
+    Read {
+        /// Absolute.
+        path: String,
+    },
+    /// Writes it.
+    Write {
+        /// Absolute.
+        path: String,
     },
 }
 
@@ -62,6 +83,14 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Install { directory } => install::install(&directory)?,
+        Command::File { verb } => {
+            let done = match &verb {
+                FileVerb::Read { path } => file::run(file::Verb::Read, path),
+                FileVerb::Write { path } => file::run(file::Verb::Write, path),
+            };
+            // The refusal is in the answer.
+            return Ok(done.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS));
+        }
         Command::Ready { run } => {
             let answer = ready::ask(&run)?;
             println!("{answer}");

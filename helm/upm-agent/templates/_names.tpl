@@ -33,3 +33,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- end -}}
 {{- join "," $all -}}
 {{- end -}}
+
+{{- /* Namespaces of a value of `tunnels`, as the agent takes them; nothing when it is off. */ -}}
+{{- define "upm-agent.reach" -}}
+{{- if .enabled -}}
+{{- .namespaces | default (list "*") | join "," -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The same as a CEL expression. */ -}}
+{{- define "upm-agent.reaches" -}}
+{{- if not .enabled -}}false
+{{- else if .namespaces -}}request.namespace in [{{ range $i, $name := .namespaces }}{{ if $i }}, {{ end }}'{{ $name }}'{{ end }}]
+{{- else -}}true
+{{- end -}}
+{{- end -}}

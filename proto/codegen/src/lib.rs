@@ -38,6 +38,7 @@ pub fn generate(root: &Path, out: &Path) -> anyhow::Result<()> {
         .out_dir(out)
         .emit_rerun_if_changed(false)
         .bytes(".upm.hub.v1")
+        .bytes(".upm.unit.v1")
         .compile_fds(compiler.file_descriptor_set())
         .context("generate Rust")?;
     Ok(())

@@ -241,6 +241,219 @@ impl Outcome {
         }
     }
 }
+/// Size of a terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TerminalSize {
+    /// Columns, at most 65535.
+    #[prost(uint32, tag = "1")]
+    pub width: u32,
+    /// Rows, at most 65535.
+    #[prost(uint32, tag = "2")]
+    pub height: u32,
+}
+/// The end of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandExit {
+    /// As the command returned it; 128 and the number of the signal that ended it, as shells say it.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+}
+/// To a command.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecInUnitRequest {
+    /// Which.
+    #[prost(oneof = "exec_in_unit_request::Part", tags = "1, 2, 3, 4")]
+    pub part: ::core::option::Option<exec_in_unit_request::Part>,
+}
+/// Nested message and enum types in `ExecInUnitRequest`.
+pub mod exec_in_unit_request {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// The first, once.
+        #[prost(message, tag = "1")]
+        Start(super::ExecStart),
+        /// Standard input, at most 64 KiB.
+        #[prost(bytes, tag = "2")]
+        Stdin(::prost::bytes::Bytes),
+        /// The terminal's new size.
+        #[prost(message, tag = "3")]
+        Resize(super::TerminalSize),
+        /// Standard input ends here; the end of the request stream says the same.
+        #[prost(message, tag = "4")]
+        StdinEnd(super::StdinEnd),
+    }
+}
+/// What to run.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecStart {
+    /// `agents/{agent}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod of a unit.
+    #[prost(string, tag = "3")]
+    pub pod: ::prost::alloc::string::String,
+    /// Container; empty for the main one.
+    #[prost(string, tag = "4")]
+    pub container: ::prost::alloc::string::String,
+    /// Program and arguments, 1 to 256, at most 16 KiB together. No shell is put before them. They are recorded nowhere but the program.
+    #[prost(string, repeated, tag = "5")]
+    pub command: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether the command has a standard input.
+    #[prost(bool, tag = "6")]
+    pub stdin: bool,
+    /// Whether it has a terminal; standard error then comes as standard output.
+    #[prost(bool, tag = "7")]
+    pub tty: bool,
+    /// The terminal's size at the beginning.
+    #[prost(message, optional, tag = "8")]
+    pub size: ::core::option::Option<TerminalSize>,
+}
+/// Nothing more comes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StdinEnd {}
+/// From a command.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecInUnitResponse {
+    /// Which.
+    #[prost(oneof = "exec_in_unit_response::Part", tags = "1, 2, 3, 4")]
+    pub part: ::core::option::Option<exec_in_unit_response::Part>,
+}
+/// Nested message and enum types in `ExecInUnitResponse`.
+pub mod exec_in_unit_response {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// The first: the command runs.
+        #[prost(message, tag = "1")]
+        Started(super::CommandStarted),
+        /// Standard output, at most 64 KiB.
+        #[prost(bytes, tag = "2")]
+        Stdout(::prost::bytes::Bytes),
+        /// Standard error, at most 64 KiB.
+        #[prost(bytes, tag = "3")]
+        Stderr(::prost::bytes::Bytes),
+        /// The last.
+        #[prost(message, tag = "4")]
+        Exit(super::CommandExit),
+    }
+}
+/// The cluster has taken it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandStarted {}
+/// Names a file to read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadUnitFileRequest {
+    /// `agents/{agent}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod of a unit.
+    #[prost(string, tag = "3")]
+    pub pod: ::prost::alloc::string::String,
+    /// Container; empty for the main one.
+    #[prost(string, tag = "4")]
+    pub container: ::prost::alloc::string::String,
+    /// Absolute, without `.` and `..`, at most 4096 bytes.
+    #[prost(string, tag = "5")]
+    pub path: ::prost::alloc::string::String,
+}
+/// A part of a file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadUnitFileResponse {
+    /// Which.
+    #[prost(oneof = "read_unit_file_response::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<read_unit_file_response::Part>,
+}
+/// Nested message and enum types in `ReadUnitFileResponse`.
+pub mod read_unit_file_response {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// The first.
+        #[prost(message, tag = "1")]
+        Facts(super::super::super::unit::v1::FileFacts),
+        /// At most 64 KiB.
+        #[prost(bytes, tag = "2")]
+        Data(::prost::bytes::Bytes),
+        /// The last. Without it the file is not whole.
+        #[prost(message, tag = "3")]
+        Digest(super::super::super::unit::v1::FileDigest),
+    }
+}
+/// A part of a file to write.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteUnitFileRequest {
+    /// Which.
+    #[prost(oneof = "write_unit_file_request::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<write_unit_file_request::Part>,
+}
+/// Nested message and enum types in `WriteUnitFileRequest`.
+pub mod write_unit_file_request {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// The first, once.
+        #[prost(message, tag = "1")]
+        Start(super::WriteStart),
+        /// At most 64 KiB.
+        #[prost(bytes, tag = "2")]
+        Data(::prost::bytes::Bytes),
+        /// The last. Without it nothing is changed.
+        #[prost(message, tag = "3")]
+        Digest(super::super::super::unit::v1::FileDigest),
+    }
+}
+/// Names a file to write.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteStart {
+    /// `agents/{agent}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Namespace.
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod of a unit.
+    #[prost(string, tag = "3")]
+    pub pod: ::prost::alloc::string::String,
+    /// Container; empty for the main one.
+    #[prost(string, tag = "4")]
+    pub container: ::prost::alloc::string::String,
+    /// Absolute, without `.` and `..`, at most 4096 bytes. Its folder exists.
+    #[prost(string, tag = "5")]
+    pub path: ::prost::alloc::string::String,
+    /// What is known of the file.
+    #[prost(message, optional, tag = "6")]
+    pub facts: ::core::option::Option<super::super::unit::v1::FileFacts>,
+}
+/// How a write goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteUnitFileResponse {
+    /// Which.
+    #[prost(oneof = "write_unit_file_response::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<write_unit_file_response::Part>,
+}
+/// Nested message and enum types in `WriteUnitFileResponse`.
+pub mod write_unit_file_response {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// The first: bytes are taken.
+        #[prost(message, tag = "1")]
+        Started(super::WriteStarted),
+        /// The last: the file is there under its name, with these bytes, and synced.
+        #[prost(message, tag = "2")]
+        Digest(super::super::super::unit::v1::FileDigest),
+    }
+}
+/// The unit takes the file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteStarted {}
 /// Asks for a client certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrollRequest {
@@ -1317,8 +1530,12 @@ pub struct OpenTunnel {
     /// The hub gives up after this.
     #[prost(uint32, tag = "4")]
     pub timeout_ms: u32,
+    /// What the agent may send before the hub has granted more by `Bytes.credit`, counted as described there; 0 for no bound, as earlier hubs
+    /// have it.
+    #[prost(uint32, tag = "8")]
+    pub window: u32,
     /// What it is for.
-    #[prost(oneof = "open_tunnel::Purpose", tags = "2, 3")]
+    #[prost(oneof = "open_tunnel::Purpose", tags = "2, 3, 5, 6, 7")]
     pub purpose: ::core::option::Option<open_tunnel::Purpose>,
 }
 /// Nested message and enum types in `OpenTunnel`.
@@ -1332,6 +1549,15 @@ pub mod open_tunnel {
         /// Streams the log of a container.
         #[prost(message, tag = "3")]
         TailLog(super::TailLog),
+        /// Runs a command in a unit's container.
+        #[prost(message, tag = "5")]
+        Exec(super::Exec),
+        /// Reads a file of a unit's container.
+        #[prost(message, tag = "6")]
+        ReadFile(super::ReadFile),
+        /// Writes a file of a unit's container.
+        #[prost(message, tag = "7")]
+        WriteFile(super::WriteFile),
     }
 }
 /// Reads a Secret. The agent's policy allows it only for Secrets that carry the label `upm.syntropycloud.io/readable: "true"`.
@@ -1376,35 +1602,126 @@ pub struct TailLog {
     #[prost(bool, tag = "5")]
     pub follow: bool,
 }
-/// A frame of a tunnel.
+/// Runs a command, if the agent's policy has `exec` in that namespace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Exec {
+    /// Namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod, with the label of a unit.
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// Container; empty for the main one.
+    #[prost(string, tag = "3")]
+    pub container: ::prost::alloc::string::String,
+    /// Program and arguments.
+    #[prost(string, repeated, tag = "4")]
+    pub command: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether it has a standard input.
+    #[prost(bool, tag = "5")]
+    pub stdin: bool,
+    /// Whether it has a terminal.
+    #[prost(bool, tag = "6")]
+    pub tty: bool,
+    /// The terminal's size at the beginning.
+    #[prost(message, optional, tag = "7")]
+    pub size: ::core::option::Option<TerminalSize>,
+}
+/// Reads a file, if the agent's policy has `files` in that namespace. Frames of the agent: file, data, digest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadFile {
+    /// Namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod, with the label of a unit.
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// Container; empty for the main one.
+    #[prost(string, tag = "3")]
+    pub container: ::prost::alloc::string::String,
+    /// Absolute.
+    #[prost(string, tag = "4")]
+    pub path: ::prost::alloc::string::String,
+}
+/// Writes a file, if the agent's policy has `files` in that namespace. Frames of the hub: data, digest; of the agent: started, digest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteFile {
+    /// Namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Pod, with the label of a unit.
+    #[prost(string, tag = "2")]
+    pub pod: ::prost::alloc::string::String,
+    /// Container; empty for the main one.
+    #[prost(string, tag = "3")]
+    pub container: ::prost::alloc::string::String,
+    /// Absolute.
+    #[prost(string, tag = "4")]
+    pub path: ::prost::alloc::string::String,
+    /// What is known of the file.
+    #[prost(message, optional, tag = "5")]
+    pub facts: ::core::option::Option<super::super::unit::v1::FileFacts>,
+}
+/// A frame of a tunnel, in either direction.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Bytes {
-    /// The frame.
-    #[prost(oneof = "bytes::Frame", tags = "1, 2, 3")]
+    /// The frame. One that is not understood is passed over.
+    #[prost(oneof = "bytes::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub frame: ::core::option::Option<bytes::Frame>,
 }
 /// Nested message and enum types in `Bytes`.
 pub mod bytes {
-    /// The frame.
+    /// The frame. One that is not understood is passed over.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Frame {
         /// The first frame of the agent.
         #[prost(message, tag = "1")]
         Hello(super::TunnelHello),
-        /// At most 64 KiB.
+        /// At most 64 KiB. From the agent: output, a log, a file; from the hub: input, a file.
         #[prost(bytes, tag = "2")]
         Data(::prost::bytes::Bytes),
-        /// The last frame.
+        /// The last frame of the agent. A stream that ends without it was cut.
         #[prost(message, tag = "3")]
         End(super::TunnelEnd),
+        /// Standard error of a command, at most 64 KiB.
+        #[prost(bytes, tag = "4")]
+        Stderr(::prost::bytes::Bytes),
+        /// The terminal's new size.
+        #[prost(message, tag = "5")]
+        Resize(super::TerminalSize),
+        /// The hub sends no more data. A stream that ends without it was cut.
+        #[prost(message, tag = "6")]
+        InputEnd(super::InputEnd),
+        /// The command runs, or the file's bytes are taken.
+        #[prost(message, tag = "7")]
+        Started(super::CommandStarted),
+        /// How the command ended.
+        #[prost(message, tag = "8")]
+        Exit(super::CommandExit),
+        /// What is known of the file.
+        #[prost(message, tag = "9")]
+        File(super::super::super::unit::v1::FileFacts),
+        /// What the file's bytes come to.
+        #[prost(message, tag = "10")]
+        Digest(super::super::super::unit::v1::FileDigest),
+        /// The other end may send so much more: each frame but hello and credit counts as 64 and the bytes of its data. Whoever sends more than was
+        /// granted is cut, so a tunnel whose reader is slow holds up nothing else on its connection.
+        #[prost(uint32, tag = "11")]
+        Credit(u32),
     }
 }
+/// Nothing more comes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InputEnd {}
 /// Names the tunnel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TunnelHello {
     /// From `OpenTunnel`.
     #[prost(bytes = "bytes", tag = "1")]
     pub tunnel_id: ::prost::bytes::Bytes,
+    /// What the hub may send before the agent has granted more; 0 from an agent that grants nothing and heeds no window.
+    #[prost(uint32, tag = "2")]
+    pub window: u32,
 }
 /// Ends the tunnel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3563,6 +3880,97 @@ pub mod agent_admin_service_client {
                 .insert(GrpcMethod::new("upm.hub.v1.AgentAdminService", "TailAgentLog"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Runs a command in the container of a unit, through a tunnel; nothing is stored. Recorded once, at its start, with pod, container and
+        /// program. The answer begins when the command runs. It ends with the command, with the caller or the caller's token, with the agent's
+        /// revocation, after 15 minutes in which nothing passed, or after an hour. A command that is cut is ended by nobody: its standard input
+        /// ends, and its output goes nowhere. Errors: UNAVAILABLE `AGENT_NOT_CONNECTED`, `TUNNEL_TIMEOUT`, `TUNNEL_IDLE`, `API_SERVER_AWAY`; NOT_FOUND
+        /// `POD_NOT_FOUND`, `CONTAINER_NOT_FOUND`; PERMISSION_DENIED `DENIED_LOCAL_POLICY`; FAILED_PRECONDITION `COMMAND_NOT_STARTED`,
+        /// `UNSUPPORTED_TUNNEL`; RESOURCE_EXHAUSTED `TOO_MANY_TUNNELS`; UNAUTHENTICATED `AGENT_REVOKED`.
+        pub async fn exec_in_unit(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ExecInUnitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExecInUnitResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/upm.hub.v1.AgentAdminService/ExecInUnit",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("upm.hub.v1.AgentAdminService", "ExecInUnit"));
+            self.inner.streaming(req, path, codec).await
+        }
+        /// Reads a file of a unit's container through a tunnel, of any size; nothing is stored. What it was long when it was opened is read. It ends
+        /// with the caller or the caller's token, with the agent's revocation, after a minute in which nothing passed, or after an hour.
+        /// Errors: as of `ExecInUnit`, and NOT_FOUND `FILE_NOT_FOUND`; FAILED_PRECONDITION `FILE_NOT_REGULAR`, `FILES_UNSUPPORTED` (the unit was started
+        /// by an earlier version); INVALID_ARGUMENT `FILE_PATH_INVALID`; PERMISSION_DENIED `FILE_PERMISSION_DENIED`; ABORTED `FILE_CHANGED` (it has become
+        /// shorter meanwhile).
+        pub async fn read_unit_file(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadUnitFileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReadUnitFileResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/upm.hub.v1.AgentAdminService/ReadUnitFile",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("upm.hub.v1.AgentAdminService", "ReadUnitFile"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Writes a file of a unit's container through a tunnel, of any size. The bytes go into a file beside it, which is synced and takes its name
+        /// only when the digest is right, so whatever is cut leaves the old file as it was. Recorded once, at its start, with pod, container and path.
+        /// It ends as `ReadUnitFile` does. Errors: as of `ReadUnitFile`, and ABORTED `FILE_CHECKSUM_MISMATCH`, `FILE_INCOMPLETE`, `FILE_BUSY` (somebody
+        /// else writes it); RESOURCE_EXHAUSTED `NO_SPACE`.
+        pub async fn write_unit_file(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::WriteUnitFileRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WriteUnitFileResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/upm.hub.v1.AgentAdminService/WriteUnitFile",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("upm.hub.v1.AgentAdminService", "WriteUnitFile"),
+                );
+            self.inner.streaming(req, path, codec).await
+        }
         /// Makes a join token for a cluster: 32 random bytes that are stored hashed. Module `resource` calls it.
         pub async fn create_join_token(
             &mut self,
@@ -3729,6 +4137,57 @@ pub mod agent_admin_service_server {
             request: tonic::Request<super::TailAgentLogRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::TailAgentLogStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExecInUnit method.
+        type ExecInUnitStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExecInUnitResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Runs a command in the container of a unit, through a tunnel; nothing is stored. Recorded once, at its start, with pod, container and
+        /// program. The answer begins when the command runs. It ends with the command, with the caller or the caller's token, with the agent's
+        /// revocation, after 15 minutes in which nothing passed, or after an hour. A command that is cut is ended by nobody: its standard input
+        /// ends, and its output goes nowhere. Errors: UNAVAILABLE `AGENT_NOT_CONNECTED`, `TUNNEL_TIMEOUT`, `TUNNEL_IDLE`, `API_SERVER_AWAY`; NOT_FOUND
+        /// `POD_NOT_FOUND`, `CONTAINER_NOT_FOUND`; PERMISSION_DENIED `DENIED_LOCAL_POLICY`; FAILED_PRECONDITION `COMMAND_NOT_STARTED`,
+        /// `UNSUPPORTED_TUNNEL`; RESOURCE_EXHAUSTED `TOO_MANY_TUNNELS`; UNAUTHENTICATED `AGENT_REVOKED`.
+        async fn exec_in_unit(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ExecInUnitRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ExecInUnitStream>, tonic::Status>;
+        /// Server streaming response type for the ReadUnitFile method.
+        type ReadUnitFileStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReadUnitFileResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Reads a file of a unit's container through a tunnel, of any size; nothing is stored. What it was long when it was opened is read. It ends
+        /// with the caller or the caller's token, with the agent's revocation, after a minute in which nothing passed, or after an hour.
+        /// Errors: as of `ExecInUnit`, and NOT_FOUND `FILE_NOT_FOUND`; FAILED_PRECONDITION `FILE_NOT_REGULAR`, `FILES_UNSUPPORTED` (the unit was started
+        /// by an earlier version); INVALID_ARGUMENT `FILE_PATH_INVALID`; PERMISSION_DENIED `FILE_PERMISSION_DENIED`; ABORTED `FILE_CHANGED` (it has become
+        /// shorter meanwhile).
+        async fn read_unit_file(
+            &self,
+            request: tonic::Request<super::ReadUnitFileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ReadUnitFileStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WriteUnitFile method.
+        type WriteUnitFileStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WriteUnitFileResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Writes a file of a unit's container through a tunnel, of any size. The bytes go into a file beside it, which is synced and takes its name
+        /// only when the digest is right, so whatever is cut leaves the old file as it was. Recorded once, at its start, with pod, container and path.
+        /// It ends as `ReadUnitFile` does. Errors: as of `ReadUnitFile`, and ABORTED `FILE_CHECKSUM_MISMATCH`, `FILE_INCOMPLETE`, `FILE_BUSY` (somebody
+        /// else writes it); RESOURCE_EXHAUSTED `NO_SPACE`.
+        async fn write_unit_file(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::WriteUnitFileRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WriteUnitFileStream>,
             tonic::Status,
         >;
         /// Makes a join token for a cluster: 32 random bytes that are stored hashed. Module `resource` calls it.
@@ -4161,6 +4620,151 @@ pub mod agent_admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/upm.hub.v1.AgentAdminService/ExecInUnit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExecInUnitSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::StreamingService<super::ExecInUnitRequest>
+                    for ExecInUnitSvc<T> {
+                        type Response = super::ExecInUnitResponse;
+                        type ResponseStream = T::ExecInUnitStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ExecInUnitRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::exec_in_unit(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExecInUnitSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/upm.hub.v1.AgentAdminService/ReadUnitFile" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadUnitFileSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::ServerStreamingService<super::ReadUnitFileRequest>
+                    for ReadUnitFileSvc<T> {
+                        type Response = super::ReadUnitFileResponse;
+                        type ResponseStream = T::ReadUnitFileStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadUnitFileRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::read_unit_file(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadUnitFileSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/upm.hub.v1.AgentAdminService/WriteUnitFile" => {
+                    #[allow(non_camel_case_types)]
+                    struct WriteUnitFileSvc<T: AgentAdminService>(pub Arc<T>);
+                    impl<
+                        T: AgentAdminService,
+                    > tonic::server::StreamingService<super::WriteUnitFileRequest>
+                    for WriteUnitFileSvc<T> {
+                        type Response = super::WriteUnitFileResponse;
+                        type ResponseStream = T::WriteUnitFileStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::WriteUnitFileRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentAdminService>::write_unit_file(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WriteUnitFileSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

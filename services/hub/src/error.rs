@@ -107,6 +107,12 @@ pub enum Error {
     /// The agent did not open the tunnel in time.
     #[error("agent `{0}` did not answer in time")]
     TunnelTimeout(String),
+    /// Nothing passed through the tunnel for too long.
+    #[error("nothing passed between agent `{0}` and its caller for too long")]
+    TunnelIdle(String),
+    /// The agent has as many tunnels as it may.
+    #[error("agent `{0}` has too many tunnels at once")]
+    TooManyTunnels(String),
     /// The tunnel's end said why.
     #[error("{message}")]
     Tunnel {
@@ -164,13 +170,17 @@ impl Classify for Error {
             | Self::LedgerNotEmpty(_)
             | Self::NotApproved(_)
             | Self::OtherCluster(_) => Kind::FailedPrecondition,
-            Self::LedgerFull(_) | Self::Overloaded(_) | Self::Slot(_) => Kind::ResourceExhausted,
+            Self::LedgerFull(_) | Self::Overloaded(_) | Self::Slot(_) | Self::TooManyTunnels(_) => {
+                Kind::ResourceExhausted
+            }
             Self::JoinTokenInvalid
             | Self::Revoked(_)
             | Self::CertificateRevoked(_)
             | Self::ServiceAccount(_)
             | Self::NoAgent => Kind::Unauthenticated,
-            Self::NotConnected(_) | Self::TunnelTimeout(_) => Kind::Unavailable,
+            Self::NotConnected(_) | Self::TunnelTimeout(_) | Self::TunnelIdle(_) => {
+                Kind::Unavailable
+            }
             Self::SessionEnded(reason) => match *reason {
                 "VERSION_INCOMPATIBLE" | "CLUSTER_NOT_APPROVED" | "CLUSTER_UID_MISMATCH" => {
                     Kind::FailedPrecondition
@@ -210,6 +220,8 @@ impl Classify for Error {
             Self::NotConnected(_) => "AGENT_NOT_CONNECTED",
             Self::NotOwner { .. } => "NOT_OWNER",
             Self::TunnelTimeout(_) => "TUNNEL_TIMEOUT",
+            Self::TunnelIdle(_) => "TUNNEL_IDLE",
+            Self::TooManyTunnels(_) => "TOO_MANY_TUNNELS",
             Self::Tunnel { reason, .. } | Self::SessionEnded(reason) => reason,
             Self::CertificateRequest(_) => "CERTIFICATE_REQUEST_INVALID",
             Self::Overloaded(_) | Self::Slot(_) => "OVERLOADED",

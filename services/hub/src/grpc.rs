@@ -5,6 +5,7 @@ mod agent;
 mod inventory;
 mod ledger;
 mod route;
+mod unit;
 mod watch;
 
 use tonic::service::Routes;

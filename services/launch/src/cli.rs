@@ -43,7 +43,12 @@ impl Globals {
     }
 
     pub(crate) async fn open(&self) -> anyhow::Result<session::Authorized> {
-        session::open(&self.login_file()?).await
+        session::open(&self.login_file()?, session::RENEW_BEFORE).await
+    }
+
+    /// The same with a token that has most of its life before it.
+    pub(crate) async fn open_fresh(&self) -> anyhow::Result<session::Authorized> {
+        session::open(&self.login_file()?, session::FRESH).await
     }
 }
 
@@ -100,7 +105,7 @@ impl Cli {
             Command::Whoami => account::whoami(&globals).await,
             Command::Project(command) => project::run(&globals, command).await,
             Command::Cluster(command) => cluster::run(&globals, command).await,
-            Command::Agent(command) => agent::run(&globals, command).await,
+            Command::Agent(command) => return exit_code(agent::run(&globals, command).await),
             Command::Redis(command) => redis::run(&globals, command).await,
             Command::Operation(command) => operation::run(&globals, command).await,
             Command::Completion { shell } => {
@@ -108,14 +113,15 @@ impl Cli {
                 Ok(())
             }
         };
-        match ended {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("upm: {}", exit::describe(&error));
-                exit::of(&error).into()
-            }
-        }
+        exit_code(ended.map(|()| ExitCode::SUCCESS))
     }
+}
+
+fn exit_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        eprintln!("upm: {}", exit::describe(&error));
+        exit::of(&error).into()
+    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod status;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod tunnel;
 pub mod wire;
 
 pub use self::auth::Verifier;

@@ -207,6 +207,7 @@ async fn intents_of_a_project_are_done_with_the_rights_of_its_account_and_forbid
             .into_iter()
             .map(|of| (of.project, of.account))
             .collect(),
+        ..Policy::default()
     };
     let worker = Applier::new(client.clone(), Kinds::new(client), policy)
         .impersonating(&config)

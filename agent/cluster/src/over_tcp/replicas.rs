@@ -1,5 +1,7 @@
 //! Two replicas of the hub on one MariaDB: each answers for agents of the other.
 
+use upm_proto::hub::v1::exec_in_unit_request::Part as In;
+
 use super::*;
 
 struct Pair {
@@ -102,6 +104,35 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
     assert_eq!(lines(&mut pair.one).await.unwrap(), wanted);
     assert_eq!(lines(&mut pair.two).await.unwrap(), wanted);
 
+    // commands and files go through the replica that was called, both ways
+    let command = tunnels::Command::start(&pair.two.admin, tunnels::start("cat"))
+        .await
+        .unwrap();
+    let (input, text) = (command.input, tunnels::random(1 << 20));
+    let pump = async {
+        for part in text.chunks(50_000) {
+            let part = In::Stdin(part.to_vec().into());
+            tunnels::say(&input, part).await;
+        }
+        tunnels::say(&input, In::StdinEnd(pb::StdinEnd {})).await;
+    };
+    let (ended, ()) = tokio::join!(tunnels::said(command.output), pump);
+    let (out, err, code) = ended.unwrap();
+    assert!(out == [text.as_slice(), b"bye"].concat() && err == text);
+    assert_eq!(code, Some(7));
+    let bytes = tunnels::random(5 << 20);
+    tunnels::write(&pair.two.admin, "/data/a", &bytes).await.unwrap();
+    assert!(tunnels::read(&pair.two.admin, "/data/a").await.unwrap() == bytes);
+    assert!(tunnels::read(&pair.one.admin, "/data/a").await.unwrap() == bytes);
+    let missing = tunnels::read(&pair.two.admin, "/missing").await.unwrap_err();
+    assert_eq!(tunnels::reason(&missing), "FILE_NOT_FOUND");
+    let hop = tonic::Request::new(tokio_stream::iter([pb::ExecInUnitRequest {
+        part: Some(In::Start(tunnels::start("cat"))),
+    }]));
+    let hop = tunnels::hopped(hop);
+    let refused = pair.two.admin.exec_in_unit(hop).await.unwrap_err();
+    assert_eq!(tunnels::reason(&refused), "NOT_OWNER");
+
     // refusals are those of the replica with the session
     let prune = pb::ConfirmPruneKeysRequest {
         name: name(),
@@ -113,8 +144,7 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
         Some("OBJECT_NOT_FOUND")
     );
     // a call that was passed on once is not passed on again
-    let mut hop = tonic::Request::new(secret);
-    hop.metadata_mut().insert("x-upm-hop", "1".parse().unwrap());
+    let hop = tunnels::hopped(tonic::Request::new(secret));
     let refused = pair.two.ledger.read_secret(hop).await.unwrap_err();
     assert_eq!(mesh::status::reason(&refused).as_deref(), Some("NOT_OWNER"));
 
@@ -125,7 +155,16 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
         agent.session_epoch > epoch && agent.state() == pb::AgentState::Connected
     })
     .await;
+    let mut command = tunnels::Command::start(&pair.two.admin, tunnels::start("sleep"))
+        .await
+        .unwrap();
     pair.two.revoke("").await.unwrap();
+    let revoked = tokio::time::Instant::now();
+    let ended = command.output.message().await.unwrap_err();
+    assert_eq!(tunnels::reason(&ended), "AGENT_REVOKED");
+    let after = revoked.elapsed();
+    // the other replica polls twice a second
+    assert!(after < Duration::from_secs(2), "{after:?}");
     let cut = tokio::time::timeout(PATIENCE, pair.agent.report.wait_for(|r| !r.connected));
     assert!(cut.await.is_ok(), "the session was not cut");
     pair.agent.stop().await;

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
-use tonic::{Code, Request, Response, Status};
+use futures::{FutureExt as _, future::BoxFuture, stream::BoxStream};
+use tonic::{Code, Request, Response, Status, Streaming};
 use upm_mesh as mesh;
 use upm_proto::{
     hub::v1::{
@@ -24,13 +24,13 @@ use upm_store::{
 use super::{
     inventory,
     route::{self, Routed},
+    unit,
 };
 use crate::{
     Error, Hub,
     hub::{Control, Shared},
     ledger,
     ledger::write::check_keys,
-    tunnel,
 };
 
 /// Time for a session to take what it is told.
@@ -39,7 +39,7 @@ const CONTROL: Duration = Duration::from_secs(2);
 pub(super) struct Admin(pub(super) Hub);
 
 /// `agents/{agent}`.
-fn id_of(name: &str) -> Result<String, Error> {
+pub(super) fn id_of(name: &str) -> Result<String, Error> {
     name.strip_prefix("agents/")
         .filter(|id| !id.is_empty() && !id.contains('/'))
         .map(str::to_owned)
@@ -73,7 +73,7 @@ fn key_of(object: pb::Object) -> pb::AgentKey {
 }
 
 /// The same call at another replica.
-fn passed<T: Clone + Send + 'static, A>(
+pub(super) fn passed<T: Clone + Send + 'static, A>(
     ctx: &mesh::Context,
     request: &T,
     call: impl Fn(AgentAdminServiceClient<mesh::Channel>, Request<T>) -> BoxFuture<'static, A>,
@@ -165,7 +165,10 @@ impl Admin {
 #[tonic::async_trait]
 impl AgentAdminService for Admin {
     type WatchInventoryStream = BoxStream<'static, Result<pb::InventoryEvent, Status>>;
-    type TailAgentLogStream = BoxStream<'static, Result<pb::TailAgentLogResponse, Status>>;
+    type TailAgentLogStream = unit::Answer<pb::TailAgentLogResponse>;
+    type ExecInUnitStream = unit::Answer<pb::ExecInUnitResponse>;
+    type ReadUnitFileStream = unit::Answer<pb::ReadUnitFileResponse>;
+    type WriteUnitFileStream = unit::Answer<pb::WriteUnitFileResponse>;
 
     async fn list_agents(
         &self,
@@ -374,34 +377,28 @@ impl AgentAdminService for Admin {
         &self,
         request: Request<pb::TailAgentLogRequest>,
     ) -> Result<Response<Self::TailAgentLogStream>, Status> {
-        let (ctx, hopped) = (mesh::Context::of(&request)?, route::is_hop(&request));
-        let request = request.into_inner();
-        let id = id_of(&request.name)?;
-        if request.namespace.is_empty() || request.pod.is_empty() {
-            return Err(Error::field("pod", "namespace and pod are required").into());
-        }
-        let there = passed(&ctx, &request, |mut client, request| {
-            async move { client.tail_agent_log(request).await }.boxed()
-        });
-        if let Routed::Answer(answer) = route::route(&self.0, &id, hopped, there).await? {
-            return Ok(Response::new(answer.into_inner().boxed()));
-        }
-        let log = pb::TailLog {
-            namespace: request.namespace,
-            pod: request.pod,
-            container: request.container,
-            tail_lines: request.tail_lines.max(0),
-            follow: request.follow,
-        };
-        let parts = tunnel::tail_log(self.0.clone(), id, log).await?;
-        Ok(Response::new(
-            parts
-                .map(|part| {
-                    part.map(|data| pb::TailAgentLogResponse { data })
-                        .map_err(Status::from)
-                })
-                .boxed(),
-        ))
+        unit::tail_log(self, request).await
+    }
+
+    async fn exec_in_unit(
+        &self,
+        request: Request<Streaming<pb::ExecInUnitRequest>>,
+    ) -> Result<Response<Self::ExecInUnitStream>, Status> {
+        unit::exec(self, request).await
+    }
+
+    async fn read_unit_file(
+        &self,
+        request: Request<pb::ReadUnitFileRequest>,
+    ) -> Result<Response<Self::ReadUnitFileStream>, Status> {
+        unit::read_file(self, request).await
+    }
+
+    async fn write_unit_file(
+        &self,
+        request: Request<Streaming<pb::WriteUnitFileRequest>>,
+    ) -> Result<Response<Self::WriteUnitFileStream>, Status> {
+        unit::write_file(self, request).await
     }
 
     async fn create_join_token(

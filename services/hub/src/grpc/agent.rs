@@ -212,10 +212,7 @@ impl AgentService for Agents {
         };
         // The answer stays open until the other end is done with the tunnel.
         let (to_agent, frames) = mpsc::channel(OUTBOUND);
-        let end = End {
-            from_agent,
-            _to_agent: to_agent,
-        };
+        let end = || End::new(&hello, to_agent, from_agent);
         self.hub.inner.tunnels.meet(&agent, &hello.tunnel_id, end)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(frames))))
     }

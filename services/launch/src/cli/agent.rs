@@ -1,5 +1,12 @@
 //! `upm agent …`: the link of hub and agents as an operator sees it.
 
+mod copy;
+mod exec;
+mod place;
+mod terminal;
+
+use std::process::ExitCode;
+
 use clap::Subcommand;
 use comfy_table::Table;
 use upm_proto::hub::v1::{
@@ -70,6 +77,10 @@ pub(crate) enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Run a command in a unit; its exit code becomes this one's. The cluster must allow it (`tunnels.exec` of the agent's chart).
+    Exec(exec::Exec),
+    /// Copy a file out of a unit or into it, whole or not at all. The cluster must allow it (`tunnels.files` of the agent's chart).
+    Cp(copy::Copy),
 }
 
 const AGENT: &str = "upm.hub.v1.Agent";
@@ -80,9 +91,16 @@ fn name(agent: &str) -> String {
     format!("agents/{agent}")
 }
 
-pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<()> {
-    let mut client = AgentAdminServiceClient::new(globals.open().await?);
-    match command {
+pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<ExitCode> {
+    let channel = match &command {
+        // What may take long ends with the token.
+        Command::Exec(_) | Command::Cp(_) => globals.open_fresh().await?,
+        _ => globals.open().await?,
+    };
+    let mut client = AgentAdminServiceClient::new(channel);
+    let done = match command {
+        Command::Exec(exec) => return exec::run(client, exec).await,
+        Command::Cp(copy) => copy::run(client, copy).await,
         Command::List => {
             let mut all = ListAgentsResponse::default();
             loop {
@@ -157,7 +175,8 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
             }
             Ok(())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// `upm cluster describe`, which is the same for the agent of a cluster.

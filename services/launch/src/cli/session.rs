@@ -21,7 +21,9 @@ use upm_proto::auth::v1::{RefreshRequest, TokenResponse, auth_service_client::Au
 use super::exit::NoLogin;
 
 /// Renew an access token that ends within this time, so that it does not end on the way.
-const RENEW_BEFORE: Duration = Duration::from_secs(30);
+pub(crate) const RENEW_BEFORE: Duration = Duration::from_secs(30);
+/// The same for what lasts as long as its token.
+pub(crate) const FRESH: Duration = Duration::from_secs(285);
 
 /// A login, as the file keeps it (mode 0600).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -144,15 +146,16 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Opens an authorized connection; a token that is about to end is renewed and the file rewritten.
-pub(crate) async fn open(path: &Path) -> anyhow::Result<Authorized> {
+/// Opens an authorized connection; a token that ends within `renew_before` is renewed and the file rewritten.
+pub(crate) async fn open(path: &Path, renew_before: Duration) -> anyhow::Result<Authorized> {
     let mut login = Login::load(path)?;
     let channel = login.connect().await?;
-    if expires_soon(login.expire_seconds) {
+    let expires_soon = |login: &Login| expires_within(login.expire_seconds, renew_before);
+    if expires_soon(&login) {
         let _lock = lock(path)?;
         // Another command may have renewed it meanwhile; a refresh token works once.
         login = Login::load(path)?;
-        if expires_soon(login.expire_seconds) {
+        if expires_soon(&login) {
             let tokens = AuthServiceClient::new(channel.clone())
                 .refresh(RefreshRequest {
                     refresh_token: login.refresh_token.clone(),
@@ -181,11 +184,11 @@ fn lock(path: &Path) -> anyhow::Result<fs::File> {
     Ok(file)
 }
 
-fn expires_soon(expire_seconds: u64) -> bool {
+fn expires_within(expire_seconds: u64, time: Duration) -> bool {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    now + RENEW_BEFORE >= Duration::from_secs(expire_seconds)
+    now + time >= Duration::from_secs(expire_seconds)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use upm_mesh::audit::LogSink;
 use upm_mesh::{Channel, Server, SpiffeId, Verifier};
 use upm_proto::hub::v1::{
@@ -211,6 +211,33 @@ impl AgentAdminService for Hub {
         &self,
         _: Request<pb::TailAgentLogRequest>,
     ) -> Result<Response<Self::TailAgentLogStream>, Status> {
+        unused()
+    }
+
+    type ExecInUnitStream = BoxStream<pb::ExecInUnitResponse>;
+
+    async fn exec_in_unit(
+        &self,
+        _: Request<Streaming<pb::ExecInUnitRequest>>,
+    ) -> Result<Response<Self::ExecInUnitStream>, Status> {
+        unused()
+    }
+
+    type ReadUnitFileStream = BoxStream<pb::ReadUnitFileResponse>;
+
+    async fn read_unit_file(
+        &self,
+        _: Request<pb::ReadUnitFileRequest>,
+    ) -> Result<Response<Self::ReadUnitFileStream>, Status> {
+        unused()
+    }
+
+    type WriteUnitFileStream = BoxStream<pb::WriteUnitFileResponse>;
+
+    async fn write_unit_file(
+        &self,
+        _: Request<Streaming<pb::WriteUnitFileRequest>>,
+    ) -> Result<Response<Self::WriteUnitFileStream>, Status> {
         unused()
     }
 }
