@@ -1,5 +1,6 @@
 //! Who a process is on the mesh: SPIFFE ids, the built-in certificate authority, and identities that are replaced while in use.
 
+mod anchors;
 mod authority;
 mod renewal;
 mod rotation;
@@ -8,7 +9,8 @@ mod tickets;
 mod tls;
 mod verify;
 
-pub use self::authority::{Authority, Issued, serial_of};
+pub use self::anchors::{Anchors, Signer, leads_to};
+pub use self::authority::{Authority, Issued, ends, pin_of, serial_of};
 pub use self::spiffe::SpiffeId;
 pub use self::tickets::Tickets;
 pub use self::tls::{ClientAuth, Identity, pinned_client_config, trusting_client_config};

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use x509_parser::prelude::FromDer as _;
 
-use super::{Error, SpiffeId, Tickets};
+use super::{Anchors, Error, SpiffeId, Tickets, anchors::living};
 
 /// The root lives this long.
 pub(super) const ROOT_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
@@ -36,6 +36,7 @@ const BACKDATE: Duration = Duration::from_mins(5);
 pub struct Authority {
     state: ArcSwap<State>,
     tickets: Arc<ArcSwap<[u8; 32]>>,
+    anchors: Anchors,
     /// Counts replacements.
     replaced: watch::Sender<u64>,
 }
@@ -74,6 +75,7 @@ impl Authority {
     pub(super) fn of(state: State) -> Self {
         let secret = state.ticket_secret();
         Self {
+            anchors: Anchors::of(state.certificates()),
             state: ArcSwap::from_pointee(state),
             tickets: Arc::new(ArcSwap::from_pointee(secret)),
             replaced: watch::Sender::new(0),
@@ -87,6 +89,7 @@ impl Authority {
     /// Signs with another key from now on. Tickets that were sealed before are good no more.
     pub(super) fn replace(&self, state: State) {
         self.tickets.store(Arc::new(state.ticket_secret()));
+        self.anchors.replace(state.certificates());
         self.state.store(Arc::new(state));
         self.replaced.send_modify(|count| *count += 1);
     }
@@ -145,7 +148,12 @@ impl Authority {
 
     /// The root certificates that are trusted now: the one that signs first, then those of an overlap that has not ended.
     pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        self.state().trusted(SystemTime::now())
+        self.anchors.trusted(SystemTime::now())
+    }
+
+    /// The same as they change, for who verifies with them.
+    pub fn anchors(&self) -> Anchors {
+        self.anchors.clone()
     }
 
     /// The root certificates as PEM.
@@ -190,9 +198,16 @@ impl State {
         })
     }
 
-    /// Everything, as it is stored.
+    /// Everything, as it is stored: the root that signs first.
+    fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        std::iter::once(&self.root)
+            .chain(&self.former)
+            .cloned()
+            .collect()
+    }
+
     pub(super) fn certificates_pem(&self) -> String {
-        pem(std::slice::from_ref(&self.root)) + &pem(&self.former)
+        pem(&self.certificates())
     }
 
     pub(super) fn key_pem(&self) -> String {
@@ -201,19 +216,9 @@ impl State {
 
     fn chain(&self, leaf: CertificateDer<'static>) -> Vec<CertificateDer<'static>> {
         let mut chain = vec![leaf, self.root.clone()];
-        chain.extend(self.former.iter().cloned());
+        // What has ended proves nothing to anybody.
+        chain.extend(living(&self.former, SystemTime::now()));
         chain
-    }
-
-    pub(super) fn trusted(&self, now: SystemTime) -> Vec<CertificateDer<'static>> {
-        let overlapping = self
-            .former
-            .iter()
-            .filter(|former| is_root(former) && ends(former).is_ok_and(|end| now < end));
-        std::iter::once(&self.root)
-            .chain(overlapping)
-            .cloned()
-            .collect()
     }
 
     fn ticket_secret(&self) -> [u8; 32] {
@@ -293,8 +298,8 @@ pub(super) fn root_params(name: &str) -> CertificateParams {
     params
 }
 
-/// SHA-256 of a certificate's public key (SPKI), hex.
-pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Result<String, Error> {
+/// SHA-256 of a certificate's public key (SPKI), hex. Errors: it cannot be parsed.
+pub fn pin_of(certificate: &CertificateDer<'_>) -> Result<String, Error> {
     Ok(hex::encode(Sha256::digest(spki(certificate)?)))
 }
 
@@ -325,8 +330,8 @@ pub(super) fn is_root(certificate: &CertificateDer<'_>) -> bool {
     parsed(certificate).is_ok_and(|parsed| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
-/// When a certificate ends.
-pub(super) fn ends(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
+/// When a certificate (DER) ends. Errors: it cannot be parsed.
+pub fn ends(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
     let end = parsed(certificate)?.validity().not_after.timestamp();
     Ok(UNIX_EPOCH + Duration::from_secs(end.max(0) as u64))
 }

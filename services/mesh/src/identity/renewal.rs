@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Authority, Error, Identity, SpiffeId};
+use super::{Anchors, Authority, Error, Identity, SpiffeId, rotation};
 use crate::drain::Drain;
 
 /// After a failed renewal.
@@ -61,7 +61,11 @@ impl Authority {
                 () = drain.signalled() => return,
                 () = tokio::time::sleep(RELOAD) => {}
             }
-            match self.reload(directory) {
+            let path = directory.to_owned();
+            let Ok(read) = tokio::task::spawn_blocking(move || rotation::read(&path)).await else {
+                continue;
+            };
+            match read.map(|read| self.adopt(read)) {
                 Ok(false) => {}
                 Ok(true) => {
                     let overlap = self
@@ -73,6 +77,25 @@ impl Authority {
                 Err(error) => {
                     tracing::error!(%error, directory = %directory.display(), "the authority was not read again");
                 }
+            }
+        }
+    }
+}
+
+impl Anchors {
+    /// Reads the file of [`Anchors::from_file`] again and again, until the process drains. A file that cannot be used is logged, and what was
+    /// read before stays.
+    pub async fn follow(&self, file: &Path, drain: &Drain) {
+        loop {
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = tokio::time::sleep(RELOAD) => {}
+            }
+            let (anchors, path) = (self.clone(), file.to_owned());
+            let read: Result<Result<(), Error>, _> =
+                tokio::task::spawn_blocking(move || anchors.reload(&path)).await;
+            if let Ok(Err(error)) = read {
+                tracing::error!(%error, file = %file.display(), "the roots were not read again");
             }
         }
     }

@@ -20,6 +20,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::{
     Authority, Error,
+    anchors::living,
     authority::{
         ROOT_LIFETIME, State, ends, is_root, name_of, parsed, root_params, set_lifetime,
         write_private, write_replacing,
@@ -53,13 +54,17 @@ impl Authority {
 
     /// Reads the files again; answers whether anything has changed. Errors: as above, and what is in use stays.
     pub fn reload(&self, directory: &Path) -> Result<bool, Error> {
-        let read = read(directory)?;
+        Ok(self.adopt(read(directory)?))
+    }
+
+    /// Takes what was read; answers whether anything has changed.
+    pub(super) fn adopt(&self, read: State) -> bool {
         let now = self.state();
-        if read.root == now.root && read.former == now.former {
-            return Ok(false);
+        let changed = read.root != now.root || read.former != now.former;
+        if changed {
+            self.replace(read);
         }
-        self.replace(read);
-        Ok(true)
+        changed
     }
 
     /// Signs with a new key from now on; the root before is trusted for `overlap`, at most 90 days. Stored nowhere.
@@ -103,6 +108,17 @@ impl Authority {
         !self.state().former.is_empty()
     }
 
+    /// Whether who was let in before may be trusted no more: an overlap runs or has run, or this process has seen a replacement.
+    pub fn has_changed(&self) -> bool {
+        self.has_former() || *self.replaced().borrow() > 0
+    }
+
+    /// Whether nothing leads here from an earlier key: there was none, or it fell into wrong hands ([`Authority::retire_in`]), and then
+    /// nothing that goes back to it proves anything.
+    pub fn stands_alone(&self) -> bool {
+        !self.has_former()
+    }
+
     /// When the overlap of the last rotation ends; `None` when none runs.
     pub fn overlap_ends(&self) -> Option<SystemTime> {
         self.state().overlap_ends()
@@ -111,11 +127,9 @@ impl Authority {
 
 impl State {
     fn overlap_ends(&self) -> Option<SystemTime> {
-        let trusted = self.trusted(SystemTime::now());
-        trusted
-            .iter()
-            .skip(1)
-            .filter_map(|root| ends(root).ok())
+        living(&self.former, SystemTime::now())
+            .filter(is_root)
+            .filter_map(|root| ends(&root).ok())
             .max()
     }
 
@@ -138,7 +152,7 @@ impl State {
         let cross = params.signed_by(&key, &self.issuer)?.der().clone();
 
         let mut former = vec![cross, self.ending(overlap.min(LONGEST).min(left))?];
-        former.extend(self.former.iter().cloned());
+        former.extend(living(&self.former, SystemTime::now()));
         Self::assemble(root, former, key)
     }
 
@@ -165,7 +179,7 @@ impl State {
     }
 }
 
-fn read(directory: &Path) -> Result<State, Error> {
+pub(super) fn read(directory: &Path) -> Result<State, Error> {
     let (certificate, key) = (directory.join(CERTIFICATE_FILE), directory.join(KEY_FILE));
     let mode = fs::metadata(&key)
         .map_err(Error::file(&key))?

@@ -1,7 +1,12 @@
 //! TLS 1.3 configurations of an identity. They read the identity at each handshake, so replacing it needs no restart, and a root whose
 //! time is over is trusted no more.
 
-use std::{fmt, fs, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    fmt, fs,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -18,7 +23,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _};
 
 use super::{
-    Error, Issued, SpiffeId, Tickets,
+    Anchors, Error, Issued, SpiffeId, Tickets,
+    anchors::living,
     authority::{ends, is_root, pin_of},
     verify::{Clients, Servers, Trust},
 };
@@ -36,7 +42,13 @@ pub enum ClientAuth {
 
 /// Key, certificate chain and roots of a process. Clones share them; [`Identity::replace`] acts on all.
 #[derive(Clone)]
-pub struct Identity(Arc<ArcSwap<Material>>);
+pub struct Identity(Arc<Shared>);
+
+struct Shared {
+    material: ArcSwap<Material>,
+    /// Whose roots count, instead of those that came with the key.
+    anchors: OnceLock<Anchors>,
+}
 
 struct Material {
     certified: Arc<CertifiedKey>,
@@ -55,8 +67,14 @@ impl Identity {
         key: PrivateKeyDer<'static>,
         roots: &[CertificateDer<'static>],
     ) -> Result<Self, Error> {
-        let material = Material::new(chain, key, roots)?;
-        Ok(Self(Arc::new(ArcSwap::from_pointee(material))))
+        Ok(Self::of(Material::new(chain, key, roots)?))
+    }
+
+    fn of(material: Material) -> Self {
+        Self(Arc::new(Shared {
+            material: ArcSwap::from_pointee(material),
+            anchors: OnceLock::new(),
+        }))
     }
 
     /// An identity that an authority issued.
@@ -66,22 +84,27 @@ impl Identity {
 
     /// An identity of PEM texts.
     pub fn from_pem(chain: &str, key: &str, roots: &str) -> Result<Self, Error> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Material::from_pem(
+        Ok(Self::of(Material::from_pem(
             chain.as_bytes(),
             key.as_bytes(),
             roots.as_bytes(),
-        )?))))
+        )?))
     }
 
     /// An identity of `tls.crt`, `tls.key` and `ca.crt` in a directory.
     pub fn from_directory(directory: &Path) -> Result<Self, Error> {
-        let material = Material::from_directory(directory)?;
-        Ok(Self(Arc::new(ArcSwap::from_pointee(material))))
+        Ok(Self::of(Material::from_directory(directory)?))
+    }
+
+    /// From now on peers are verified with these roots, whatever comes with the identity's files. The first call counts.
+    pub fn trust(&self, anchors: Anchors) {
+        self.0.anchors.get_or_init(|| anchors);
     }
 
     /// Reads the directory again. On errors the old identity stays.
     pub fn reload(&self, directory: &Path) -> Result<(), Error> {
-        self.0.store(Arc::new(Material::from_directory(directory)?));
+        let material = Arc::new(Material::from_directory(directory)?);
+        self.0.material.store(material);
         Ok(())
     }
 
@@ -92,24 +115,30 @@ impl Identity {
         key: PrivateKeyDer<'static>,
         roots: &[CertificateDer<'static>],
     ) -> Result<(), Error> {
-        self.0.store(Arc::new(Material::new(chain, key, roots)?));
+        let material = Arc::new(Material::new(chain, key, roots)?);
+        self.0.material.store(material);
         Ok(())
     }
 
     /// What holds now. TLS libraries take roots as they are given, whatever their ends: the root of an overlap is left out here.
     fn current(&self) -> Arc<Material> {
-        let material = self.0.load_full();
+        let material = self.0.material.load_full();
         let now = SystemTime::now();
-        if material.until.is_none_or(|until| now < until) {
+        let trust = match self.0.anchors.get() {
+            Some(anchors) => anchors.trusted(now),
+            None if material.until.is_none_or(|until| now < until) => return material,
+            None => living(&material.trust, now).collect(),
+        };
+        if trust == material.trust {
             return material;
         }
-        let Ok(left) = material.without_ended(now) else {
+        let changed = Material::trusting(material.certified.clone(), material.id.clone(), trust);
+        let Ok(changed) = changed.map(Arc::new) else {
             return material;
         };
-        let left = Arc::new(left);
         // Who has replaced it meanwhile knows better.
-        self.0.compare_and_swap(&material, left.clone());
-        left
+        self.0.material.compare_and_swap(&material, changed.clone());
+        changed
     }
 
     pub(super) fn clients(&self) -> Arc<dyn ClientCertVerifier> {
@@ -127,7 +156,7 @@ impl Identity {
 
     /// SHA-256 of the public key (SPKI) of the root that signed this identity, hex; `None` when the chain does not hold its root.
     pub fn pin(&self) -> Option<String> {
-        let material = self.0.load();
+        let material = self.0.material.load();
         let root = material
             .certified
             .cert
@@ -139,12 +168,12 @@ impl Identity {
 
     /// The leaf certificate, for example to see when it ends.
     pub fn leaf(&self) -> Option<CertificateDer<'static>> {
-        self.0.load().certified.cert.first().cloned()
+        self.0.material.load().certified.cert.first().cloned()
     }
 
     /// The SPIFFE id in the leaf.
     pub fn spiffe_id(&self) -> Option<SpiffeId> {
-        self.0.load().id.clone()
+        self.0.material.load().id.clone()
     }
 
     /// For servers: TLS 1.3, HTTP/2, no resumption (a resumed session would not see a replaced or revoked certificate).
@@ -240,8 +269,7 @@ pub fn trusting_client_config(
     expected: SpiffeId,
 ) -> Result<Arc<ClientConfig>, Error> {
     let now = SystemTime::now();
-    let lives = |root: &&CertificateDer<'static>| ends(root).is_ok_and(|end| now < end);
-    let left = roots.iter().filter(lives).cloned().collect::<Vec<_>>();
+    let left = living(roots, now).collect::<Vec<_>>();
     let trust = Trust::Roots(Arc::new(store(&left)?));
     Ok(finished(
         verifying(trust, Some(expected)).with_no_client_auth(),
@@ -271,7 +299,7 @@ fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
 }
 
 /// The one provider of cryptography; nothing depends on a process-wide default.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
@@ -313,12 +341,6 @@ impl Material {
         })
     }
 
-    fn without_ended(&self, now: SystemTime) -> Result<Self, Error> {
-        let lives = |root: &&CertificateDer<'static>| ends(root).is_ok_and(|end| now < end);
-        let left = self.trust.iter().filter(lives).cloned().collect();
-        Self::trusting(self.certified.clone(), self.id.clone(), left)
-    }
-
     fn from_pem(chain: &[u8], key: &[u8], roots: &[u8]) -> Result<Self, Error> {
         let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
         let roots = CertificateDer::pem_slice_iter(roots).collect::<Result<Vec<_>, _>>()?;
@@ -351,13 +373,13 @@ struct Resolver(Identity);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.0.load().certified.clone())
+        Some(self.0.0.material.load().certified.clone())
     }
 }
 
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.0.load().certified.clone())
+        Some(self.0.0.material.load().certified.clone())
     }
 
     fn has_certs(&self) -> bool {

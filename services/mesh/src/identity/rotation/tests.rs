@@ -4,7 +4,10 @@ use rustls_pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
-use crate::{ClientAuth, Drain, Identity, SpiffeId, identity::pinned_client_config};
+use crate::{
+    ClientAuth, Drain, Identity, SpiffeId,
+    identity::{Anchors, Signer, pinned_client_config},
+};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -82,8 +85,11 @@ async fn after_the_overlap_what_the_old_key_signed_is_refused_and_the_old_root_s
         agree(&hub, config, ClientAuth::None).await,
         "it knows whom it asks to let it in again"
     );
+    // Of the old root only the way from it to the new one is left, so a join command of before is good no more.
     let config = pinned_client_config(&old_pin, module("hub"));
-    assert!(agree(&hub, config, ClientAuth::Optional).await);
+    assert!(!agree(&hub, config, ClientAuth::Optional).await);
+    let chain = |authority: &Authority| authority.issue(&module("hub"), &[], HOUR).unwrap().chain;
+    assert_eq!(chain(&authority).len(), 3, "leaf, root, the way to it");
 
     // The next rotation: the first root leads there over two steps.
     authority.rotate(Duration::ZERO).unwrap();
@@ -105,6 +111,89 @@ async fn a_process_forgets_the_old_root_by_itself_when_the_overlap_ends() {
     }
     assert_eq!(hub.trusts(), 1);
     assert!(mutual(&hub, &identity(&authority, "redis")).await);
+}
+
+#[tokio::test]
+async fn an_identity_trusts_what_the_authority_trusts_whatever_is_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, own) = (folder.path().join("ca"), folder.path().join("hub"));
+    let authority = Authority::open_or_create(&ca).unwrap();
+    let old_agent = identity(&authority, "redis");
+    let issued = authority.issue(&module("hub"), &[], HOUR).unwrap();
+    issued.write(&own, &authority.certificates()).unwrap();
+    let of_authority = Identity::from_directory(&own).unwrap();
+    of_authority.trust(authority.anchors());
+    let anchors = Anchors::from_file(&ca.join(CERTIFICATE_FILE)).unwrap();
+    let of_file = Identity::from_directory(&own).unwrap();
+    of_file.trust(anchors.clone());
+    let look = || {
+        authority.reload(&ca).unwrap();
+        anchors.reload(&ca.join(CERTIFICATE_FILE)).unwrap();
+    };
+
+    let rotated = Authority::rotate_in(&ca, HOUR).unwrap();
+    // Who knows both roots, so that only the other side can refuse.
+    let trusts_all = |identity: &Identity| identity.trust(rotated.anchors());
+    let new_agent = identity(&rotated, "redis");
+    trusts_all(&old_agent);
+    look();
+    for hub in [&of_authority, &of_file] {
+        assert_eq!(hub.trusts(), 2);
+        assert!(mutual(hub, &old_agent).await && mutual(hub, &new_agent).await);
+    }
+    Authority::retire_in(&ca, false).unwrap();
+    look();
+    for hub in [&of_authority, &of_file] {
+        assert!(!mutual(hub, &old_agent).await && mutual(hub, &new_agent).await);
+        // The old root is still in the files.
+        hub.reload(&own).unwrap();
+        assert!(!mutual(hub, &old_agent).await && mutual(hub, &new_agent).await);
+        assert_eq!(hub.trusts(), 1);
+    }
+}
+
+#[test]
+fn who_has_signed_a_certificate_is_told_by_its_signature_and_not_by_names() {
+    let authority = Authority::create().unwrap();
+    let old_pin = authority.pin();
+    let signed =
+        |authority: &Authority| authority.issue(&module("redis"), &[], HOUR).unwrap().chain;
+    let old = signed(&authority);
+    let old_state = authority.state();
+    authority.rotate(HOUR).unwrap();
+    let (new, anchors) = (signed(&authority), authority.anchors());
+    assert_eq!(anchors.signer(&old), Signer::Root(old_pin.clone()));
+    assert_eq!(anchors.signer(&new), Signer::Root(authority.pin()));
+    assert_eq!(anchors.oldest(), Some(old_pin));
+
+    // Who has the old key makes an authority below it that is called like the new one.
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let name = name_of(authority.state().issuer.key());
+    let mut params = root_params(&name);
+    set_lifetime(&mut params, HOUR);
+    let below = params
+        .signed_by(&key, &old_state.issuer)
+        .unwrap()
+        .der()
+        .clone();
+    let forger = Authority::of(State::assemble(below, Vec::new(), key).unwrap());
+    let forged = signed(&forger);
+    assert_eq!(anchors.signer(&forged), Signer::Below);
+    assert_eq!(anchors.signer(&forged[..1]), Signer::Nobody);
+
+    // A replica that has not seen the rotation yet.
+    let behind = Authority::of(
+        State::assemble(
+            old_state.root.clone(),
+            Vec::new(),
+            KeyPair::from_pem(&old_state.key_pem()).unwrap(),
+        )
+        .unwrap(),
+    );
+    assert_eq!(behind.anchors().signer(&new), Signer::Below);
+    let stranger = Authority::create().unwrap();
+    assert_eq!(stranger.anchors().signer(&new), Signer::Nobody);
+    assert_eq!(anchors.signer(&[]), Signer::Nobody);
 }
 
 #[tokio::test]
