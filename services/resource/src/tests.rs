@@ -34,7 +34,7 @@ struct World {
     people: People,
     stack: upm_mesh::Stack,
     drain: Drain,
-    _test: TestStore,
+    test: TestStore,
     _tasks: Tasks,
 }
 
@@ -82,7 +82,7 @@ impl World {
             people,
             stack,
             drain,
-            _test: test,
+            test,
             _tasks: module.tasks,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use upm_mesh::{Classify, Details, FieldViolation, Kind};
 
-/// An error of the store. Reasons: `STORE_FAILED`, `STORE_UNAVAILABLE`, `STORE_BUSY`, `INVALID_FIELD`, `PAGE_TOKEN_INVALID`,
+/// An error of the store. Reasons: `STORE_FAILED`, `STORE_UNAVAILABLE`, `STORE_BUSY`, `STORE_CONTENDED`, `INVALID_FIELD`, `PAGE_TOKEN_INVALID`,
 /// `FILTER_INVALID`, `STALE_ETAG`, `REQUEST_ID_REUSED`, `CACHE_UNAVAILABLE`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +26,12 @@ pub enum Error {
         op: &'static str,
         /// The limit.
         limit: Duration,
+    },
+    /// Other transactions were in the way each time the work was tried; nothing was committed.
+    #[error("{op} lost against other transactions each time")]
+    Contended {
+        /// Name of the work.
+        op: &'static str,
     },
     /// The work panicked; nothing was committed.
     #[error("{op} panicked")]
@@ -98,7 +104,7 @@ impl Classify for Error {
             Self::Field(_) | Self::PageToken | Self::Filter(_) | Self::RequestIdReused => {
                 Kind::InvalidArgument
             }
-            Self::StaleEtag => Kind::Aborted,
+            Self::StaleEtag | Self::Contended { .. } => Kind::Aborted,
         }
     }
 
@@ -111,6 +117,7 @@ impl Classify for Error {
             | Self::Corrupt { .. } => "STORE_FAILED",
             Self::Unavailable { .. } => "STORE_UNAVAILABLE",
             Self::Busy { .. } => "STORE_BUSY",
+            Self::Contended { .. } => "STORE_CONTENDED",
             Self::Field(_) => "INVALID_FIELD",
             Self::PageToken => "PAGE_TOKEN_INVALID",
             Self::Filter(_) => "FILTER_INVALID",
@@ -133,6 +140,7 @@ impl Classify for Error {
             Self::Database(_)
             | Self::Unavailable { .. }
             | Self::Busy { .. }
+            | Self::Contended { .. }
             | Self::Panicked { .. }
             | Self::Address(_)
             | Self::Migrate { .. }

@@ -89,7 +89,8 @@ impl Store {
     /// read and then decided on, see [`crate::lock`].
     ///
     /// # Errors
-    /// What `work` returned, [`Error::Busy`] after 30 s, [`Error::Unavailable`] when the server is away. When a connection is lost
+    /// What `work` returned, [`Error::Contended`] when others were in the way eight times, [`Error::Busy`] after 30 s,
+    /// [`Error::Unavailable`] when the server is away. When a connection is lost
     /// during the commit the outcome is unknown; `request_id` makes repeating safe.
     pub async fn transact<T, E, F>(&self, op: &'static str, work: F) -> Result<T, E>
     where
@@ -162,7 +163,9 @@ impl Store {
                     return Ok(value);
                 }
                 Attempt::Failed(error) => return Err(error),
-                Attempt::Contended(error) if ATTEMPTS <= tried => return Err(error),
+                Attempt::Contended(_) if ATTEMPTS <= tried => {
+                    return Err(E::from(Error::Contended { op }));
+                }
                 Attempt::Contended(_) => {
                     let pause = pause(tried);
                     tracing::debug!(

@@ -1,6 +1,9 @@
 //! Rows and queries of clusters.
 
-use diesel::prelude::*;
+use diesel::{
+    prelude::*,
+    result::{DatabaseErrorKind, Error as QueryError},
+};
 use upm_store::{Connection, etag};
 
 use crate::{Error, schema::clusters};
@@ -37,11 +40,19 @@ pub(crate) fn get(conn: &mut Connection, id: &str) -> Result<ClusterRow, Error> 
     find(conn, id)?.ok_or_else(|| Error::NoCluster(id.to_owned()))
 }
 
+/// Adds a cluster. Errors: its id is taken.
 pub(crate) fn insert(conn: &mut Connection, row: &ClusterRow) -> Result<(), Error> {
-    diesel::insert_into(clusters::table)
+    let inserted = diesel::insert_into(clusters::table)
         .values(row)
-        .execute(conn)?;
-    Ok(())
+        .execute(conn);
+    match inserted {
+        Ok(_) => Ok(()),
+        // Another transaction has made it since this one looked.
+        Err(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            Err(Error::ClusterExists(row.id.clone()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes a row over the version that was read.

@@ -1,6 +1,10 @@
 //! Rows and queries of projects and of the services that they hold.
 
-use diesel::{dsl::sum, prelude::*};
+use diesel::{
+    dsl::sum,
+    prelude::*,
+    result::{DatabaseErrorKind, Error as QueryError},
+};
 use upm_proto::resource::v1::{Project, Quota};
 use upm_store::{Connection, etag, lock, time};
 
@@ -70,11 +74,19 @@ pub(crate) fn get(conn: &mut Connection, id: &str) -> Result<ProjectRow, Error> 
     find(conn, id)?.ok_or_else(|| Error::NoProject(id.to_owned()))
 }
 
+/// Adds a project. Errors: its id is taken.
 pub(crate) fn insert(conn: &mut Connection, row: &ProjectRow) -> Result<(), Error> {
-    diesel::insert_into(projects::table)
+    let inserted = diesel::insert_into(projects::table)
         .values(row)
-        .execute(conn)?;
-    Ok(())
+        .execute(conn);
+    match inserted {
+        Ok(_) => Ok(()),
+        // Another transaction has made it since this one looked.
+        Err(QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            Err(Error::ProjectExists(row.id.clone()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes a row over the version that was read.

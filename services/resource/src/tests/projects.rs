@@ -1,6 +1,7 @@
 //! Projects, their quotas, and the services that they hold.
 
 use super::*;
+use crate::project::model::{self, ProjectRow};
 
 fn creation(id: &str) -> pb::CreateProjectRequest {
     pb::CreateProjectRequest {
@@ -286,5 +287,57 @@ async fn a_project_is_never_deleted_under_a_service_that_is_being_made() {
                 world.database
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_create_the_same_project_at_once_one_succeeds_and_the_others_are_told_it_exists()
+ {
+    for world in worlds().await {
+        for round in 0..5 {
+            let id = format!("race-{round}");
+            let racers = (0..8).map(|_| {
+                let (mut projects, request) = (world.projects(), world.admin(creation(&id)));
+                async move { projects.create_project(request).await }
+            });
+            let answers = futures::future::join_all(racers).await;
+            let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+            assert_eq!(made.len(), 1, "{}", world.database);
+            for status in refused.into_iter().filter_map(Result::err) {
+                assert_eq!(
+                    status.code(),
+                    Code::AlreadyExists,
+                    "{}: {status:?}",
+                    world.database
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_project_that_another_transaction_has_made_in_between_exists() {
+    for world in worlds().await {
+        let row = |uid: &str| ProjectRow {
+            id: "twice".into(),
+            uid: uid.into(),
+            version: 1,
+            labels: String::new(),
+            display_name: String::new(),
+            quota_services: 0,
+            quota_units: 0,
+            create_us: 0,
+            update_us: 0,
+        };
+        let insert = async |uid: &str| {
+            let row = row(uid);
+            let store = &world.test.store;
+            store
+                .transact("insert", move |conn| model::insert(conn, &row))
+                .await
+        };
+        insert("one").await.expect("made");
+        let again = insert("two").await;
+        assert!(matches!(again, Err(crate::Error::ProjectExists(id)) if id == "twice"));
     }
 }
