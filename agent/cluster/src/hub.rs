@@ -220,8 +220,10 @@ impl Hub {
         let now = SystemTime::now();
         let usable = |c: &Option<Credential>| {
             let refused = self.refused.as_ref();
-            c.clone()
-                .filter(|c| !c.has_ended(now) && (refused.is_none() || c.chain.first() != refused))
+            c.clone().filter(|c| {
+                let refused = refused.is_some() && c.chain.first() == refused;
+                !refused && !c.has_ended(now) && c.leads_to_roots()
+            })
         };
         let (mut candidate, proven) = (usable(&kept.candidate), usable(&kept.proven));
         let between = candidate.is_some() && proven.is_some();
@@ -323,7 +325,14 @@ impl Hub {
         }
         match credential::fresh() {
             Ok(pending) => {
-                let evidence = evidence.unwrap_or_default();
+                let mut evidence = evidence.unwrap_or_default();
+                if kept.pinned.is_some()
+                    && shown != kept.pinned
+                    && let Some(former) = evidence.former.take()
+                {
+                    // Other keys are pinned only if one that is pinned vouches for them.
+                    evidence.token = former;
+                }
                 let request = pb::CertRequest {
                     csr: pending.csr.clone().into(),
                     service_account_issuer: evidence.issuer,
@@ -462,20 +471,11 @@ impl Hub {
             .max_decoding_message_size(MESSAGE)
             .max_encoding_message_size(MESSAGE);
         let (outbound, frames) = mpsc::channel(OUTBOUND);
-        let opened = tokio::time::timeout(DIAL, client.session(ReceiverStream::new(frames)))
-            .await
-            .map_err(|_| {
-                Refused::new(
-                    "DIAL_TIMEOUT",
-                    format!("{endpoint} does not answer"),
-                    Pause::Backoff,
-                )
-            })?
-            .map_err(|status| refused(&status))?;
+        let opened = answered(&endpoint, client.session(ReceiverStream::new(frames))).await?;
         Ok(Connection {
             endpoint,
             outbound,
-            inbound: opened.into_inner(),
+            inbound: opened,
             client,
         })
     }
@@ -492,6 +492,23 @@ impl Hub {
         let config = identity.resuming_client_config_for(hub_id()?);
         self.dialled = Some((credential.clone(), config.clone()));
         Ok(config)
+    }
+}
+
+/// What the hub answers, if it does in time.
+async fn answered<T>(
+    endpoint: &str,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Refused> {
+    match tokio::time::timeout(DIAL, call).await {
+        Ok(answer) => answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| refused(&status)),
+        Err(_) => Err(Refused::new(
+            "DIAL_TIMEOUT",
+            format!("{endpoint} does not answer"),
+            Pause::Backoff,
+        )),
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
 
 mod accounts;
 mod identity;
+mod joined;
 mod on_api_server;
 mod replicas;
 mod rotation;

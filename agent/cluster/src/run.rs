@@ -153,7 +153,7 @@ async fn session(client: Client, config: Config, options: Options, lost: Cancell
     let accounts = options
         .service_account_token_file
         .clone()
-        .map(|token_file| Accounts { issuer, token_file });
+        .map(|token_file| Accounts::new(issuer, token_file));
     let looking = accounts::follow(client.clone(), issuer_sender, lost.clone());
     let knowing = async {
         if accounts.is_some() {

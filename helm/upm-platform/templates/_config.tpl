@@ -45,6 +45,7 @@ access-log = "-"
 [hub]
 agent-listen = "0.0.0.0:7443"
 agent-endpoints = {{ $values.hub.agentEndpoints | toJson }}
+audiences = {{ $values.hub.audiences | default (list "upm-hub") | toJson }}
 authority = "/var/run/upm/authority"
 {{ end }}
 {{- if eq $served "auth" }}

@@ -1,13 +1,15 @@
 //! Service accounts of clusters. When an agent enrols, the hub pins who issues the tokens of its account: issuer, public keys, subject. After
 //! an absence that was longer than its certificate the agent shows such a token instead of a join token. Pure.
 
+use std::fmt;
+
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, dangerous::insecure_decode_claims, decode, decode_header,
     errors::ErrorKind, jwk::JwkSet,
 };
 use serde::Deserialize;
 
-/// The audience of the tokens.
+/// The audience of the tokens, where none is configured.
 pub(crate) const AUDIENCE: &str = "upm-hub";
 
 /// Bytes of a token, of a key set, of an issuer and of a subject.
@@ -44,7 +46,7 @@ pub enum Refusal {
     #[error("the signature of the service-account token is not the pinned issuer's")]
     Signature,
     /// For somebody else.
-    #[error("the service-account token is not for the audience upm-hub")]
+    #[error("the service-account token is for none of this hub's audiences")]
     Audience,
     /// Of another account.
     #[error("the service-account token is of another account than the one pinned")]
@@ -91,42 +93,114 @@ struct Issued {
     iss: String,
 }
 
+/// What an agent shows of its cluster. Nothing of it is believed before it is verified.
+#[derive(Clone)]
+pub struct Shown {
+    /// Who issues its service accounts' tokens.
+    pub issuer: String,
+    /// The issuer's public keys: a JSON Web Key Set.
+    pub jwks: String,
+    /// A token of the agent's account. A secret.
+    pub token: String,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shown {
+    /// `None` when an agent shows nothing.
+    pub fn of(issuer: String, jwks: String, token: String) -> Option<Self> {
+        let shows = !issuer.is_empty() && !token.is_empty();
+        shows.then_some(Self {
+            issuer,
+            jwks,
+            token,
+        })
+    }
+}
+
 impl Pin {
-    /// What an agent shows of its cluster: a token proves that issuer and keys belong together, and says which account it is.
+    /// What an agent shows of its cluster when it enrols: a token proves that issuer and keys belong together, and says which account it is.
     ///
     /// # Errors
     /// When the token is not one of this issuer's, or what is shown is too long.
-    pub fn shown(issuer: &str, jwks: &str, token: &str) -> Result<Self, Refusal> {
-        if issuer.is_empty() || issuer.len() > NAME || jwks.len() > KEYS {
-            return Err(Refusal::Invalid);
-        }
-        let subject = subject(issuer, jwks, token)?;
+    pub fn shown(shown: &Shown, audiences: &[String]) -> Result<Self, Refusal> {
+        check(shown)?;
+        let subject = subject(&shown.issuer, &shown.jwks, &shown.token, audiences)?;
         let parts = subject.split(':').collect::<Vec<_>>();
         let of_account = matches!(parts.as_slice(), ["system", "serviceaccount", ns, name] if !ns.is_empty() && !name.is_empty());
-        if !of_account || subject.len() > NAME || !subject.is_ascii() || !issuer.is_ascii() {
+        if !of_account || subject.len() > NAME || !subject.is_ascii() {
             return Err(Refusal::Invalid);
         }
         Ok(Self {
-            issuer: issuer.to_owned(),
-            jwks: jwks.to_owned(),
+            issuer: shown.issuer.clone(),
+            jwks: shown.jwks.clone(),
             subject,
         })
     }
 
-    /// Whether a token is of the pinned account.
+    /// What is pinned when an agent shows this in its session; `None` when that changes nothing. A certificate alone changes nothing: it may be
+    /// stolen. A token that the pinned keys have signed for the pinned account says which keys its cluster has now, and the account stays.
+    /// Where nothing is pinned, only who holds the certificate that was issued for a join token (`enrolled`) is believed.
+    ///
+    /// # Errors
+    /// When the token is not of the pinned account by the pinned keys, or what is shown is no issuer with keys.
+    pub fn changed(
+        pinned: Option<&Self>,
+        shown: &Shown,
+        enrolled: bool,
+        audiences: &[String],
+    ) -> Result<Option<Self>, Refusal> {
+        let Some(pin) = pinned else {
+            return if enrolled {
+                Self::shown(shown, audiences).map(Some)
+            } else {
+                Err(Refusal::NotPinned)
+            };
+        };
+        if (&pin.issuer, &pin.jwks) == (&shown.issuer, &shown.jwks) {
+            return Ok(None);
+        }
+        check(shown)?;
+        pin.verify(&shown.token, audiences)?;
+        Ok(Some(Self {
+            issuer: shown.issuer.clone(),
+            jwks: shown.jwks.clone(),
+            subject: pin.subject.clone(),
+        }))
+    }
+
+    /// Whether a token is of the pinned account, and for one of these audiences.
     ///
     /// # Errors
     /// Why not.
-    pub fn verify(&self, token: &str) -> Result<(), Refusal> {
-        if subject(&self.issuer, &self.jwks, token)? != self.subject {
+    pub fn verify(&self, token: &str, audiences: &[String]) -> Result<(), Refusal> {
+        if subject(&self.issuer, &self.jwks, token, audiences)? != self.subject {
             return Err(Refusal::Subject);
         }
         Ok(())
     }
 }
 
+/// Whether this can be an issuer with keys.
+fn check(shown: &Shown) -> Result<(), Refusal> {
+    let Shown { issuer, jwks, .. } = shown;
+    if issuer.is_empty() || issuer.len() > NAME || !issuer.is_ascii() || jwks.len() > KEYS {
+        return Err(Refusal::Invalid);
+    }
+    match serde_json::from_str::<JwkSet>(jwks) {
+        Ok(keys) if !keys.keys.is_empty() => Ok(()),
+        _ => Err(Refusal::Invalid),
+    }
+}
+
 /// The account of a token that the issuer has signed for us.
-fn subject(issuer: &str, jwks: &str, token: &str) -> Result<String, Refusal> {
+fn subject(issuer: &str, jwks: &str, token: &str, audiences: &[String]) -> Result<String, Refusal> {
     if token.len() > TOKEN {
         return Err(Refusal::Invalid);
     }
@@ -149,7 +223,7 @@ fn subject(issuer: &str, jwks: &str, token: &str) -> Result<String, Refusal> {
     validation.leeway = LEEWAY;
     validation.validate_nbf = true;
     validation.set_issuer(&[issuer]);
-    validation.set_audience(&[AUDIENCE]);
+    validation.set_audience(audiences);
     validation.set_required_spec_claims(&["aud", "exp", "iss", "sub"]);
     let claims =
         decode::<Claims>(token, &key, &validation).map_err(|error| match error.kind() {

@@ -9,6 +9,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use prost::Message as _;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::{Status, Streaming};
+use upm_mesh::identity::PeerCertificates;
 use upm_proto::{
     hub::v1::{self as pb, drain::Reason},
     ledger::{Ahead, Next, limits},
@@ -40,6 +41,8 @@ pub(crate) struct Certificate {
     pub(crate) serial: String,
     /// When it ends.
     pub(crate) expire_us: i64,
+    /// It, and what came with it; shared with the connection.
+    pub(crate) chain: PeerCertificates,
 }
 
 /// Runs a session until it ends.
@@ -254,10 +257,12 @@ impl Driver {
     /// Does a command; a failing store is asked again until the session is over.
     fn execute(&self, command: Command) -> BoxFuture<'static, Reply> {
         let (hub, agent, epoch) = (self.hub.clone(), self.agent.clone(), self.core.epoch());
+        let certificate = self.certificate.clone();
         Box::pin(async move {
             let mut pause = RETRY.0;
             loop {
-                if let Some(reply) = once(&hub, &agent, epoch, command.clone()).await {
+                if let Some(reply) = once(&hub, &agent, &certificate, epoch, command.clone()).await
+                {
                     return reply;
                 }
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -314,17 +319,29 @@ impl Driver {
     }
 }
 
-async fn once(hub: &Hub, agent: &str, epoch: u64, command: Command) -> Option<Reply> {
+async fn once(
+    hub: &Hub,
+    agent: &str,
+    certificate: &Certificate,
+    epoch: u64,
+    command: Command,
+) -> Option<Reply> {
     let id = agent.to_owned();
     let done = match command {
-        Command::Certificate(request) => match certificates::renew(hub, agent, &request).await {
-            Ok(signed) => Ok(Reply::Certificate(Some(signed.into()))),
-            Err(error @ (Error::CertificateRequest(_) | Error::Revoked(_))) => {
-                tracing::warn!(agent, %error, "No new certificate for the agent");
-                Ok(Reply::Certificate(None))
+        Command::Certificate(request) => {
+            match certificates::renew(hub, agent, certificate, request).await {
+                Ok(signed) => Ok(Reply::Certificate(Some(signed.into()))),
+                Err(
+                    error @ (Error::CertificateRequest(_)
+                    | Error::CertificateRevoked(_)
+                    | Error::Revoked(_)),
+                ) => {
+                    tracing::warn!(agent, %error, "No new certificate for the agent");
+                    Ok(Reply::Certificate(None))
+                }
+                Err(error) => Err(error),
             }
-            Err(error) => Err(error),
-        },
+        }
         read @ (Command::Scan { .. }
         | Command::Fetch { .. }
         | Command::FetchRevisions { .. }

@@ -158,7 +158,7 @@ impl Hub {
         tasks.spawn("group commit of writers", writes.run(hub.clone()));
         tasks.spawn("load", hub.clone().watch_load());
         tasks.spawn("changes of other replicas", hub.clone().poll());
-        tasks.spawn("rotations of the authority", hub.clone().tell_roots());
+        tasks.spawn("rotations of the authority", hub.clone().follow_authority());
         Ok(hub)
     }
 
@@ -177,6 +177,14 @@ impl Hub {
     /// Some agents with a live session here, whichever.
     pub(crate) fn some_agents(&self, count: usize) -> Vec<String> {
         self.live().keys().take(count).cloned().collect()
+    }
+
+    /// All live sessions on this replica.
+    pub(crate) fn all_sessions(&self) -> Vec<(String, Live)> {
+        let live = self.live();
+        live.iter()
+            .map(|(agent, session)| (agent.clone(), session.clone()))
+            .collect()
     }
 
     /// The live session of an agent on this replica.
@@ -310,25 +318,6 @@ impl Hub {
     pub(crate) fn pin(&self) -> String {
         let own = self.inner.identity.pin();
         own.unwrap_or_else(|| self.inner.authority.pin())
-    }
-
-    /// Tells all sessions the CA certificates whenever the authority's key was replaced.
-    async fn tell_roots(self) {
-        let mut replaced = self.inner.authority.replaced();
-        loop {
-            tokio::select! {
-                () = self.inner.drain.signalled() => return,
-                changed = replaced.changed() => if changed.is_err() { return },
-            }
-            let sessions = self.live().values().cloned().collect::<Vec<_>>();
-            for session in sessions {
-                // Who does not take it now hears of it with the next certificate, or in the next session.
-                let _ = session
-                    .control
-                    .send_timeout(Control::Roots, Duration::from_secs(1))
-                    .await;
-            }
-        }
     }
 
     /// Writes intents and wakes the agent's session.

@@ -33,7 +33,7 @@ use serde::Deserialize;
 use upm_mesh as mesh;
 use upm_store as store;
 
-pub use accounts::{Pin, Refusal};
+pub use accounts::{Pin, Refusal, Shown};
 pub use error::{DOMAIN, Error};
 pub use hub::Hub;
 pub use port::AgentPort;
@@ -55,6 +55,8 @@ pub struct Config {
     pub replica: String,
     /// Where agents reach the agent port, `host:port`; told to agents and printed in join commands.
     pub endpoints: Vec<String>,
+    /// Audiences of the service-account tokens by which agents come back. With a name of its own, a hub refuses what was shown to another.
+    pub audiences: Vec<String>,
     /// Life of an agent's certificate, in seconds.
     pub certificate_seconds: u64,
     /// Where other replicas reach this one's services, `host:port`; empty when it is alone, or they cannot.
@@ -88,6 +90,7 @@ impl Default for Config {
             replica: String::new(),
             endpoints: Vec::new(),
             advertise: String::new(),
+            audiences: vec![accounts::AUDIENCE.to_owned()],
             certificate_seconds: 24 * 3600,
             poll_ms: 500,
             enrolments_per_second: 50,

@@ -127,6 +127,8 @@ diesel::table! {
         created_us -> BigInt,
         serial -> Text,
         revoked_us -> BigInt,
+        anchor -> Text,
+        parent -> Text,
     }
 }
 

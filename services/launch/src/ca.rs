@@ -43,13 +43,15 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 14 * 24, value_parser = clap::value_parser!(u64).range(1..=90 * 24))]
         overlap_hours: u64,
     },
-    /// End the overlap of a rotation now: what the old key has signed is refused by every process whose identity was issued since, so issue
-    /// all modules' identities anew, the hub's too.
+    /// End the overlap of a rotation now: what the old key has signed is refused by every process that serves the hub or follows this folder's
+    /// `ca.crt` (`roots` in its configuration), and by others when their identities were issued anew. Sessions of agents that were opened with
+    /// it are cut; the agents come back by their service accounts.
     Retire {
         /// Folder of the CA.
         #[arg(long)]
         directory: PathBuf,
-        /// The old key is in wrong hands: nothing it has signed proves anything, and who knows only the old root needs a new join command.
+        /// The old key is in wrong hands: nothing it has signed proves anything, nor what was got with that, and who knows only the old root
+        /// needs a new join command. Change the pin in every agent's chart (`hub.caPin`).
         #[arg(long)]
         compromised: bool,
     },

@@ -21,6 +21,9 @@ pub(crate) const GATEWAY: &str = "gateway";
 pub(crate) struct Config {
     /// Folder of the identities that `upm ca issue` wrote: one folder for each module.
     pub(crate) identities: PathBuf,
+    /// File with the CA's certificates (`ca.crt` in its folder). Peers are verified with the roots in it, as they change, instead of the
+    /// `ca.crt` beside each identity. A process that serves the hub verifies with the hub's CA without it.
+    pub(crate) roots: Option<PathBuf>,
     /// Every module of the platform, whether this process serves it or not.
     pub(crate) modules: BTreeMap<String, ModuleConfig>,
     /// The gateway.
@@ -160,6 +163,8 @@ pub(crate) struct HubConfig {
     /// Where other replicas of the hub reach this one's services, `host:port`; when left out, `POD_IP` of the environment with the
     /// port of `[modules.hub] listen`.
     pub(crate) advertise: Option<String>,
+    /// Audiences that the service-account tokens of agents may be for; `upm-hub` when left out.
+    pub(crate) audiences: Option<Vec<String>>,
     /// Folder of the CA that signs agents' certificates.
     pub(crate) authority: Option<PathBuf>,
 }

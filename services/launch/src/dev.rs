@@ -1,20 +1,15 @@
 //! `upm dev`: the whole platform in one process.
 
-use std::{
-    net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Args;
-use upm_mesh::{Authority, Drain, Identity, SpiffeId, TelemetryConfig, telemetry};
+use upm_mesh::{Authority, Drain, TelemetryConfig, telemetry};
 
 use crate::{
     config::MODULES,
     platform::{Agents, AuthSecrets, Place, Platform},
 };
-
-/// The hub's certificate is made anew at each start, and when two thirds of this are over.
-const HUB_CERTIFICATE: Duration = Duration::from_hours(30 * 24);
 
 /// Runs the whole platform in one process on SQLite files; the modules call each other without sockets.
 #[derive(Debug, Args)]
@@ -91,15 +86,13 @@ impl Dev {
     fn agents(&self, platform: &mut Platform) -> anyhow::Result<Agents> {
         let directory = self.data.join("ca");
         let authority = Arc::new(Authority::open_or_create(&directory)?);
-        let id = SpiffeId::module("hub")?;
-        let issued = authority.issue(&id, &[], HUB_CERTIFICATE)?;
-        let identity = Identity::issued(issued, &authority.certificates())?;
-        platform.renew(authority.clone(), identity.clone(), id, HUB_CERTIFICATE);
+        let identity = platform.hub_identity(&authority)?;
         Ok(Agents {
             identity,
             authority,
             authority_directory: directory,
             advertise: String::new(),
+            audiences: None,
             listen: self.agent_listen,
             endpoints: if self.agent_address.is_empty() {
                 vec![self.agent_listen.to_string()]

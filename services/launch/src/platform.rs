@@ -15,10 +15,12 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use upm_mesh::{
     Authority, ClientAuth, Drain, Identity, Module, Peers, Server, SpiffeId, Stack, Tasks,
-    Telemetry, Verifier,
+    Telemetry, Verifier, identity::Anchors,
 };
 use upm_store::{Cache, ModuleContext, Store, outbox};
 
+/// Life of the hub's own certificate. It is renewed long before.
+const HUB_CERTIFICATE: Duration = Duration::from_hours(30 * 24);
 /// How long running calls may take after a drain began.
 const GRACE: Duration = Duration::from_secs(25);
 
@@ -44,6 +46,8 @@ pub(crate) struct Agents {
     pub(crate) endpoints: Vec<String>,
     /// Where other replicas of the hub reach this one; empty when it is alone.
     pub(crate) advertise: String,
+    /// For whom their service-account tokens may be; `None` for what is usual.
+    pub(crate) audiences: Option<Vec<String>>,
 }
 
 /// Files that the authentication module keeps secrets in.
@@ -65,6 +69,8 @@ pub(crate) struct Platform {
     peers: BTreeMap<&'static str, Peers>,
     /// Identities that were read, by folder; each is followed.
     identities: BTreeMap<PathBuf, Identity>,
+    /// With which all of them verify their peers, instead of with the roots in their folders.
+    anchors: Option<Anchors>,
     operations: upm_engine::Config,
     failures: tokio::sync::mpsc::UnboundedSender<anyhow::Error>,
     failed: tokio::sync::mpsc::UnboundedReceiver<anyhow::Error>,
@@ -80,6 +86,7 @@ impl Platform {
             verifiers: Vec::new(),
             peers: BTreeMap::new(),
             identities: BTreeMap::new(),
+            anchors: None,
             operations: upm_engine::Config::default(),
             failures,
             failed,
@@ -98,12 +105,35 @@ impl Platform {
         self.peers.entry(module).or_default().clone()
     }
 
+    /// Verifies peers with these roots from now on, whatever is in the identities' folders: what the authority trusts no more is trusted no
+    /// more at once, and no folder needs to be written for that. The first call counts.
+    pub(crate) fn trust(&mut self, anchors: &Anchors) {
+        let anchors = self.anchors.get_or_insert_with(|| anchors.clone());
+        for identity in self.identities.values() {
+            identity.trust(anchors.clone());
+        }
+    }
+
+    /// The same with the roots of a file, as they change.
+    pub(crate) fn trust_file(&mut self, file: &Path) -> anyhow::Result<()> {
+        let anchors = Anchors::from_file(file)?;
+        self.trust(&anchors);
+        let (file, drain) = (file.to_owned(), self.drain.clone());
+        self.tasks.spawn("follow the roots", async move {
+            anchors.follow(&file, &drain).await;
+        });
+        Ok(())
+    }
+
     /// The identity in a folder. Renewed files take effect without a restart.
     pub(crate) fn identity(&mut self, directory: &Path) -> anyhow::Result<Identity> {
         if let Some(identity) = self.identities.get(directory) {
             return Ok(identity.clone());
         }
         let identity = Identity::from_directory(directory)?;
+        if let Some(anchors) = &self.anchors {
+            identity.trust(anchors.clone());
+        }
         self.identities
             .insert(directory.to_owned(), identity.clone());
         let (followed, directory, drain) =
@@ -114,18 +144,20 @@ impl Platform {
         Ok(identity)
     }
 
-    /// Keeps an identity that the authority of this process issues.
-    pub(crate) fn renew(
-        &mut self,
-        authority: Arc<Authority>,
-        identity: Identity,
-        id: SpiffeId,
-        lifetime: Duration,
-    ) {
+    /// The hub's identity for agents and other replicas, of the authority of this process, which renews it, and replaces it at once when its
+    /// key is replaced.
+    pub(crate) fn hub_identity(&mut self, authority: &Arc<Authority>) -> anyhow::Result<Identity> {
+        let id = SpiffeId::module("hub")?;
+        let issued = authority.issue(&id, &[], HUB_CERTIFICATE)?;
+        let identity = Identity::issued(issued, &authority.certificates())?;
+        let (authority, renewed) = (authority.clone(), identity.clone());
         let drain = self.drain.clone();
         self.tasks.spawn("renew an identity", async move {
-            authority.renew(&identity, &id, &[], lifetime, &drain).await;
+            authority
+                .renew(&renewed, &id, &[], HUB_CERTIFICATE, &drain)
+                .await;
         });
+        Ok(identity)
     }
 
     /// Starts a module in this process. `agents` is for the hub, `secrets` for `auth`.
@@ -207,10 +239,12 @@ impl Platform {
     }
 
     async fn hub(&mut self, ctx: ModuleContext, agents: Agents) -> anyhow::Result<Module> {
+        let usual = upm_hub::Config::default();
         let config = upm_hub::Config {
             endpoints: agents.endpoints,
             advertise: agents.advertise,
-            ..upm_hub::Config::default()
+            audiences: agents.audiences.unwrap_or(usual.audiences),
+            ..usual
         };
         let (authority, drain) = (agents.authority.clone(), self.drain.clone());
         let directory = agents.authority_directory;

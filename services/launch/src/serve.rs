@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use upm_mesh::{Authority, Drain, Identity, TelemetryConfig, telemetry};
+use upm_mesh::{Authority, Drain, TelemetryConfig, telemetry};
 
 use crate::{
     config::{Config, GATEWAY, MODULES},
@@ -46,6 +46,9 @@ impl Serve {
             },
         )?;
         let mut platform = Platform::new(Drain::on_signals()?);
+        if let Some(roots) = &config.roots {
+            platform.trust_file(roots)?;
+        }
         for &name in &modules {
             let module = config
                 .modules
@@ -59,8 +62,7 @@ impl Serve {
                 cache: module.cache.clone(),
             };
             let agents = if name == "hub" {
-                let identity = platform.identity(&config.identities.join("hub"))?;
-                Some(agents(&config, identity)?)
+                Some(agents(&config, &mut platform)?)
             } else {
                 None
             };
@@ -125,15 +127,18 @@ fn advertised(config: &Config, pod: Option<String>) -> String {
         .unwrap_or_default()
 }
 
-fn agents(config: &Config, identity: Identity) -> anyhow::Result<Agents> {
+fn agents(config: &Config, platform: &mut Platform) -> anyhow::Result<Agents> {
     let hub = &config.hub;
     let directory = hub.authority.as_ref().context("[hub] has no authority")?;
+    let authority = Arc::new(Authority::open_or_create(directory)?);
+    platform.trust(&authority.anchors());
     Ok(Agents {
-        authority: Arc::new(Authority::open_or_create(directory)?),
+        identity: platform.hub_identity(&authority)?,
+        authority,
         authority_directory: directory.clone(),
-        identity,
         listen: hub.agent_listen.context("[hub] has no agent-listen")?,
         endpoints: hub.agent_endpoints.clone(),
+        audiences: hub.audiences.clone(),
         advertise: advertised(config, std::env::var("POD_IP").ok()),
     })
 }

@@ -102,14 +102,13 @@ pub fn fresh() -> anyhow::Result<Pending> {
     })
 }
 
+fn der(list: &[Vec<u8>]) -> Vec<CertificateDer<'static>> {
+    list.iter().cloned().map(CertificateDer::from).collect()
+}
+
 impl Credential {
     /// As an identity of the mesh.
     pub fn identity(&self) -> anyhow::Result<mesh::Identity> {
-        let der = |list: &[Vec<u8>]| {
-            list.iter()
-                .map(|c| CertificateDer::from(c.clone()))
-                .collect::<Vec<_>>()
-        };
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
         Ok(mesh::Identity::new(
             der(&self.chain),
@@ -121,11 +120,12 @@ impl Credential {
     /// The roots.
     pub(super) fn trusting(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         anyhow::ensure!(!self.roots.is_empty(), "no root is kept");
-        Ok(self
-            .roots
-            .iter()
-            .map(|root| CertificateDer::from(root.clone()))
-            .collect())
+        Ok(der(&self.roots))
+    }
+
+    /// Whether the hub, which has said what to trust, trusts this itself: it does not when the key that has signed it was given up.
+    pub fn leads_to_roots(&self) -> bool {
+        mesh::identity::leads_to(&der(&self.chain), &der(&self.roots))
     }
 
     /// When the certificate begins and ends.

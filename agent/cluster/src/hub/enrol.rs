@@ -7,10 +7,11 @@ use upm_mesh as mesh;
 use upm_proto::hub::v1::{self as pb, agent_service_client::AgentServiceClient};
 
 use super::{
-    DIAL, Hub, Pause, Refused,
+    Hub, Pause, Refused,
     accounts::{Accounts, Evidence},
+    answered,
     credential::{self, Credential, Kept},
-    hub_id, refused, uri,
+    hub_id, uri,
 };
 
 /// How long the first enrolment waits for the API server to say who issues its tokens.
@@ -177,18 +178,7 @@ impl Hub {
     ) -> Result<pb::EnrollResponse, Refused> {
         let endpoint = self.endpoint(former)?;
         let channel = mesh::client::connect_with(vec![uri(&endpoint)?], config);
-        let answer = tokio::time::timeout(DIAL, AgentServiceClient::new(channel).enroll(request))
-            .await
-            .map_err(|_| {
-                Refused::new(
-                    "DIAL_TIMEOUT",
-                    format!("{endpoint} does not answer"),
-                    Pause::Backoff,
-                )
-            })?;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| refused(&status))
+        answered(&endpoint, AgentServiceClient::new(channel).enroll(request)).await
     }
 
     /// Keeps what the hub gave; it has yet to prove itself.

@@ -5,7 +5,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use serde_json::{Value, json};
 
-use super::*;
+use upm_proto::hub::v1::{agent_frame, hub_frame};
+
+use super::{
+    identity::{hear, introduce, say},
+    joined::{Joined, joined_with_account},
+    *,
+};
 use crate::hub::{
     accounts::{Accounts, Issuer},
     credential::Credential,
@@ -35,11 +41,25 @@ impl Cluster {
     }
 
     fn publish(&self) {
-        std::fs::write(&self.token_file, self.token("sub", json!(SUBJECT))).unwrap();
+        self.publish_as(self, self.jwks());
+    }
+
+    /// Signs as another one, and says that these are the keys.
+    fn publish_as(&self, signer: &Self, jwks: String) {
+        std::fs::write(&self.token_file, signer.token("sub", json!(SUBJECT))).unwrap();
         self.issuer.send_replace(Some(Issuer {
             issuer: ISSUER.into(),
-            jwks: self.jwks(),
+            jwks,
         }));
+    }
+
+    /// Its key and another one's.
+    fn with_key_of(&self, other: &Self) -> String {
+        let keys = [self.jwks(), other.jwks()].map(|set| {
+            let set: Value = serde_json::from_str(&set).unwrap();
+            set["keys"][0].clone()
+        });
+        json!({"keys": keys}).to_string()
     }
 
     fn jwks(&self) -> String {
@@ -74,10 +94,7 @@ impl Cluster {
     }
 
     pub(super) fn accounts(&self) -> Accounts {
-        Accounts {
-            issuer: self.issuer.subscribe(),
-            token_file: self.token_file.clone(),
-        }
+        Accounts::new(self.issuer.subscribe(), self.token_file.clone())
     }
 }
 
@@ -163,14 +180,16 @@ async fn asked_with(
 
 #[tokio::test]
 async fn an_agent_whose_certificate_has_ended_comes_back_by_its_service_account() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hub(&folder, &authority, local().await).await;
-    let (token, pin) = hub.token(true).await;
-    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
-    let file = token_file(&folder, &token);
-    let mut one = with_account(&disk, &hub, &pin, file.clone(), &cluster);
-    one.reason("CONNECTED").await;
+    let (joined, cluster) = joined_with_account("a").await;
+    let Joined {
+        authority,
+        mut hub,
+        pin,
+        file,
+        disk,
+        one,
+        folder: _folder,
+    } = joined;
     one.stop().await;
     let kept = disk.kept.lock().unwrap().clone();
     assert!(kept.pinned.is_some(), "the hub was shown the account");
@@ -197,13 +216,13 @@ async fn an_agent_whose_certificate_has_ended_comes_back_by_its_service_account(
 
 #[tokio::test]
 async fn a_certificate_that_was_revoked_alone_is_replaced_by_the_service_account() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hub(&folder, &authority, local().await).await;
-    let (token, pin) = hub.token(true).await;
-    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
-    let mut one = with_account(&disk, &hub, &pin, token_file(&folder, &token), &cluster);
-    one.reason("CONNECTED").await;
+    let (joined, _cluster) = joined_with_account("a").await;
+    let Joined {
+        mut hub,
+        one,
+        folder: _folder,
+        ..
+    } = joined;
     let before = hub.shown().await;
     hub.revoke(&before.certificate_serial).await.unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE * 2;
@@ -222,13 +241,14 @@ async fn a_certificate_that_was_revoked_alone_is_replaced_by_the_service_account
 
 #[tokio::test]
 async fn every_token_that_is_not_of_the_pinned_account_is_refused_with_its_own_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hub(&folder, &authority, local().await).await;
-    let (token, pin) = hub.token(true).await;
-    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
-    let mut one = with_account(&disk, &hub, &pin, token_file(&folder, &token), &cluster);
-    one.reason("CONNECTED").await;
+    let (joined, cluster) = joined_with_account("a").await;
+    let Joined {
+        folder,
+        mut hub,
+        pin,
+        one,
+        ..
+    } = joined;
     // Another one that has shown nothing when it enrolled.
     let (token, _) = hub.token_of("c2", true).await;
     let file = folder.path().join("c2");
@@ -303,13 +323,14 @@ async fn every_token_that_is_not_of_the_pinned_account_is_refused_with_its_own_r
 
 #[tokio::test]
 async fn new_keys_of_the_cluster_are_pinned_in_the_session_and_nowhere_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hub(&folder, &authority, local().await).await;
-    let (token, pin) = hub.token(true).await;
-    let (disk, mut cluster) = (Disk::default(), Cluster::new(&folder, "a"));
-    let mut one = with_account(&disk, &hub, &pin, token_file(&folder, &token), &cluster);
-    one.reason("CONNECTED").await;
+    let (joined, mut cluster) = joined_with_account("a").await;
+    let Joined {
+        folder,
+        mut hub,
+        pin,
+        one,
+        ..
+    } = joined;
     let old = cluster.token("jti", json!("1"));
     let other = Cluster::new(&folder, "b");
 
@@ -340,5 +361,100 @@ async fn new_keys_of_the_cluster_are_pinned_in_the_session_and_nowhere_else() {
     let said = asked(&hub, &pin, "c1", &old).await;
     assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_KEY_UNKNOWN"));
     one.stop().await;
+    hub.stop().await;
+}
+
+/// Waits until a token lets in, or is refused with a reason.
+async fn until_asked(hub: &HubSide, pin: &str, token: &str, wanted: Option<&str>) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let said = asked(hub, pin, "c1", token).await;
+        if said.as_deref() == wanted {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{said:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_outlives_a_rotation_of_its_clusters_keys_with_a_restart_at_each_step() {
+    let (joined, cluster) = joined_with_account("a").await;
+    let Joined {
+        folder,
+        hub,
+        pin,
+        file,
+        disk,
+        one,
+        ..
+    } = joined;
+    one.stop().await;
+    let next = Cluster::new(&folder, "b");
+    let (old, new) = (
+        cluster.token("jti", json!("1")),
+        next.token("jti", json!("1")),
+    );
+    // The new key is published, then it signs, then the old one goes.
+    cluster.publish_as(&cluster, cluster.with_key_of(&next));
+    let one = with_account(&disk, &hub, &pin, file.clone(), &cluster);
+    until_asked(&hub, &pin, &new, None).await;
+    assert_eq!(asked(&hub, &pin, "c1", &old).await, None);
+    one.stop().await;
+    cluster.publish_as(&next, next.jwks());
+    let one = with_account(&disk, &hub, &pin, file, &cluster);
+    until_asked(&hub, &pin, &old, Some("SERVICE_ACCOUNT_KEY_UNKNOWN")).await;
+    assert_eq!(asked(&hub, &pin, "c1", &new).await, None);
+    one.stop().await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_steals_a_certificate_pins_no_account_of_its_own_in_the_session_that_it_opens() {
+    let (joined, cluster) = joined_with_account("a").await;
+    let Joined {
+        folder,
+        hub,
+        pin,
+        disk,
+        one,
+        ..
+    } = joined;
+    one.stop().await;
+    let none = folder.path().join("no-token-any-more");
+    let mut thief = Hub::new(place(&[&hub.address], "", none), Arc::new(disk.clone()));
+    let mut session = thief.dial().await.unwrap();
+    introduce(&mut session, "cluster").await;
+    let own = Cluster::new(&folder, "b");
+    let (ours, theirs) = (
+        cluster.token("jti", json!("1")),
+        own.token("jti", json!("1")),
+    );
+    let over = cluster.token("exp", json!(1_000_000_000));
+    for (jwks, token) in [
+        (own.jwks(), &theirs),
+        (cluster.with_key_of(&own), &theirs),
+        (own.jwks(), &over),
+    ] {
+        let request = pb::CertRequest {
+            csr: crate::hub::credential::fresh().unwrap().csr.into(),
+            service_account_issuer: ISSUER.into(),
+            service_account_jwks: jwks,
+            service_account_token: token.clone(),
+        };
+        say(&session, agent_frame::Message::Csr(request)).await;
+        // It is a renewal like any other, so the answer comes after what is pinned.
+        hear(&mut session, |m| match m {
+            hub_frame::Message::CertIssued(issued) => {
+                (!issued.certificate_chain.is_empty()).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+        let said = asked(&hub, &pin, "c1", &theirs).await;
+        assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_KEY_UNKNOWN"));
+    }
+    assert_eq!(asked(&hub, &pin, "c1", &ours).await, None);
+    drop(session);
     hub.stop().await;
 }

@@ -3,17 +3,18 @@
 use prost::bytes::Bytes as Body;
 use upm_proto::hub::v1::{agent_frame, hub_frame};
 
-use super::*;
+use super::{
+    joined::{Joined, joined, joined_to},
+    *,
+};
 use crate::hub::{Connection, credential::Credential};
 
 /// A hub whose certificates are due for renewal as soon as they are issued: they live for a minute and begin five minutes ago.
-async fn hurried(folder: &tempfile::TempDir, authority: &Arc<mesh::Authority>) -> HubSide {
-    let config = upm_hub::Config {
+fn hurried() -> upm_hub::Config {
+    upm_hub::Config {
         certificate_seconds: 60,
         ..upm_hub::Config::default()
-    };
-    let url = format!("sqlite:{}/hub.db", folder.path().display());
-    hub_of(config, &url, authority, local().await).await
+    }
 }
 
 /// Waits until what is kept is as asked.
@@ -35,13 +36,13 @@ fn serial(credential: Option<&Credential>) -> String {
 
 #[tokio::test]
 async fn a_new_certificate_replaces_the_old_one_when_a_session_was_opened_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hurried(&folder, &authority).await;
-    let (token, pin) = hub.token(true).await;
-    let disk = Disk::default();
-    let mut one = agent(&disk, &hub.address, &pin, token_file(&folder, &token));
-    one.reason("CONNECTED").await;
+    let Joined {
+        mut hub,
+        disk,
+        one,
+        folder: _folder,
+        ..
+    } = joined_to(hurried()).await;
     let first = kept(&disk, "a candidate", |kept| kept.candidate.is_some()).await;
     assert!(first.proven.is_some(), "the old one is kept");
     let epoch = hub.shown().await.session_epoch;
@@ -66,13 +67,13 @@ async fn a_new_certificate_replaces_the_old_one_when_a_session_was_opened_with_i
 
 #[tokio::test]
 async fn a_new_certificate_that_is_not_accepted_leaves_the_old_one_in_use() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hurried(&folder, &authority).await;
-    let (token, pin) = hub.token(true).await;
-    let disk = Disk::default();
-    let mut one = agent(&disk, &hub.address, &pin, token_file(&folder, &token));
-    one.reason("CONNECTED").await;
+    let Joined {
+        mut hub,
+        disk,
+        one,
+        folder: _folder,
+        ..
+    } = joined_to(hurried()).await;
     let first = kept(&disk, "a candidate", |kept| kept.candidate.is_some()).await;
     let epoch = hub.shown().await.session_epoch;
     // Its serial number is of no session: nobody is cut.
@@ -97,14 +98,15 @@ async fn a_new_certificate_that_is_not_accepted_leaves_the_old_one_in_use() {
 #[tokio::test]
 async fn revoking_a_certificate_cuts_the_session_that_was_opened_with_it_and_its_ticket_opens_none()
 {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hub(&folder, &authority, local().await).await;
-    let (token, pin) = hub.token(true).await;
-    let disk = Disk::default();
-    let file = token_file(&folder, &token);
-    let mut one = agent(&disk, &hub.address, &pin, file.clone());
-    one.reason("CONNECTED").await;
+    let Joined {
+        mut hub,
+        pin,
+        file,
+        disk,
+        mut one,
+        folder: _folder,
+        ..
+    } = joined().await;
     let serial = hub.shown().await.certificate_serial;
     let unknown = hub.revoke("00").await.unwrap_err();
     assert_eq!(
@@ -142,17 +144,12 @@ async fn revoking_a_certificate_cuts_the_session_that_was_opened_with_it_and_its
 
 #[tokio::test]
 async fn revoking_an_agent_ends_its_tunnels() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
-    let mut hub = hub(&folder, &authority, local().await).await;
-    let (token, pin) = hub.token(true).await;
-    let mut one = agent(
-        &Disk::default(),
-        &hub.address,
-        &pin,
-        token_file(&folder, &token),
-    );
-    one.reason("CONNECTED").await;
+    let Joined {
+        mut hub,
+        mut one,
+        folder: _folder,
+        ..
+    } = joined().await;
     let log = pb::TailAgentLogRequest {
         name: "agents/c1".into(),
         namespace: "p".into(),
@@ -181,7 +178,41 @@ async fn revoking_an_agent_ends_its_tunnels() {
     hub.stop().await;
 }
 
-async fn say(connection: &Connection, message: agent_frame::Message) {
+/// What an agent says first.
+fn hello(cluster_uid: &str) -> agent_frame::Message {
+    agent_frame::Message::Hello(pb::Hello {
+        proto_min: 1,
+        proto_max: 1,
+        cluster_uid: cluster_uid.into(),
+        windows: Some(pb::Windows::default()),
+        ..pb::Hello::default()
+    })
+}
+
+/// Introduces itself as a cluster, and is welcomed.
+pub(super) async fn introduce(connection: &mut Connection, cluster_uid: &str) {
+    say(connection, hello(cluster_uid)).await;
+    hear(connection, |m| {
+        matches!(m, hub_frame::Message::Welcome(_)).then_some(())
+    })
+    .await;
+}
+
+/// Why the hub ended a session.
+pub(super) async fn end_of(connection: &mut Connection) -> tonic::Status {
+    let end = async {
+        loop {
+            match connection.inbound.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => unreachable!("the hub says why"),
+                Err(status) => break status,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, end).await.unwrap()
+}
+
+pub(super) async fn say(connection: &Connection, message: agent_frame::Message) {
     let frame = pb::AgentFrame {
         message: Some(message),
         ..pb::AgentFrame::default()
@@ -190,7 +221,7 @@ async fn say(connection: &Connection, message: agent_frame::Message) {
 }
 
 /// The next frame that is asked for.
-async fn hear<T>(
+pub(super) async fn hear<T>(
     connection: &mut Connection,
     wanted: impl Fn(&hub_frame::Message) -> Option<T>,
 ) -> T {
@@ -227,31 +258,9 @@ async fn an_agent_changes_its_own_ledger_only_whatever_it_says() {
     hub.apply_to("c2", 2, 1).await;
 
     // It introduces itself as the other cluster.
-    let hello = |uid: &str| {
-        agent_frame::Message::Hello(pb::Hello {
-            proto_min: 1,
-            proto_max: 1,
-            cluster_uid: uid.into(),
-            windows: Some(pb::Windows::default()),
-            ..pb::Hello::default()
-        })
-    };
-    say(&victim, hello("c1")).await;
-    hear(&mut victim, |m| {
-        matches!(m, hub_frame::Message::Welcome(_)).then_some(())
-    })
-    .await;
+    introduce(&mut victim, "c1").await;
     say(&liar, hello("c1")).await;
-    let refused = loop {
-        match tokio::time::timeout(PATIENCE, liar.inbound.message())
-            .await
-            .unwrap()
-        {
-            Ok(Some(_)) => {}
-            Ok(None) => unreachable!("the hub says why"),
-            Err(status) => break status,
-        }
-    };
+    let refused = end_of(&mut liar).await;
     assert_eq!(
         mesh::status::reason(&refused).as_deref(),
         Some("CLUSTER_UID_MISMATCH")
@@ -259,11 +268,7 @@ async fn an_agent_changes_its_own_ledger_only_whatever_it_says() {
 
     // It reports on the other's intent, under a key that both have.
     let mut liar = ways[1].dial().await.unwrap();
-    say(&liar, hello("c2")).await;
-    hear(&mut liar, |m| {
-        matches!(m, hub_frame::Message::Welcome(_)).then_some(())
-    })
-    .await;
+    introduce(&mut liar, "c2").await;
     for (seq, uid) in [(1, 1), (2, 2)] {
         let result = pb::ApplyResult {
             rev: 1,

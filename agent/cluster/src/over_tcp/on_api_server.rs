@@ -67,10 +67,7 @@ async fn a_real_token_of_the_agents_account_lets_it_in_again_and_those_of_others
     let issuer = service_accounts::read(&own).await.unwrap();
     assert_eq!(issuer.issuer, "https://kubernetes.default.svc");
     let known = watch::Sender::new(Some(issuer));
-    let own_account = Accounts {
-        issuer: known.subscribe(),
-        token_file: projected_file,
-    };
+    let own_account = Accounts::new(known.subscribe(), projected_file);
 
     let authority = Arc::new(mesh::Authority::create().unwrap());
     let mut hub = hub(&folder, &authority, local().await).await;

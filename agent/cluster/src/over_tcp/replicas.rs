@@ -1,8 +1,13 @@
 //! Two replicas of the hub on one MariaDB: each answers for agents of the other.
 
-use upm_proto::hub::v1::exec_in_unit_request::Part as In;
+use upm_proto::hub::v1::{agent_frame, exec_in_unit_request::Part as In, hub_frame};
 
-use super::*;
+use super::{
+    accounts::{Cluster, with_account},
+    identity::{hear, introduce, say},
+    *,
+};
+use crate::hub::credential;
 
 struct Pair {
     one: HubSide,
@@ -224,4 +229,93 @@ async fn the_agents_of_a_replica_that_died_are_not_connected_and_come_to_another
     assert_eq!(lines(&mut two).await.unwrap().lines().count(), 3);
     second.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn revoking_one_certificate_at_a_replica_cuts_its_session_at_the_other_within_a_second() {
+    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let mut one = replica("one", &url, &authority, local().await).await;
+    let mut two = replica("two", &url, &authority, local().await).await;
+    let (token, pin) = one.token(true).await;
+    let (disk, cluster) = (Disk::default(), Cluster::new(&folder, "a"));
+    let file = token_file(&folder, &token);
+    let mut agent = with_account(&disk, &one, &pin, file, &cluster);
+    // What a machine that is busy with other tests needs says nothing of the hub: the best of some is looked at.
+    let mut best = PATIENCE;
+    for _ in 0..5 {
+        let seen = until(&mut one, "a session", |agent| {
+            !agent.certificate_serial.is_empty()
+        })
+        .await;
+        agent.reason("CONNECTED").await;
+        let began = tokio::time::Instant::now();
+        two.revoke(&seen.certificate_serial).await.unwrap();
+        let cut = agent.report.wait_for(|report| !report.connected);
+        tokio::time::timeout(PATIENCE, cut).await.unwrap().unwrap();
+        best = best.min(began.elapsed());
+        // It comes back by its service account, with another certificate.
+        until(&mut one, "another certificate", |agent| {
+            let serial = &agent.certificate_serial;
+            !serial.is_empty() && *serial != seen.certificate_serial
+        })
+        .await;
+        if best < Duration::from_secs(1) {
+            break;
+        }
+    }
+    eprintln!("cut after {best:?}");
+    assert!(best < Duration::from_secs(1));
+    agent.stop().await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn what_one_replica_has_revoked_is_renewed_by_no_other_though_it_has_not_heard_of_it() {
+    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let deaf = |name: &str| upm_hub::Config {
+        replica: name.into(),
+        poll_ms: 3_600_000,
+        ..upm_hub::Config::default()
+    };
+    let mut one = hub_of(deaf("one"), &url, &authority, local().await).await;
+    let mut two = hub_of(deaf("two"), &url, &authority, local().await).await;
+    for serial_alone in [true, false] {
+        let (token, pin) = one.token(true).await;
+        let place = place(&[&one.address], &pin, token_file(&folder, &token));
+        let mut way = Hub::new(place, Arc::new(Disk::default()));
+        let mut session = way.dial().await.unwrap();
+        introduce(&mut session, "cluster").await;
+        assert!(renews(&mut session, PATIENCE).await);
+        let serial = shown(&mut one).await.certificate_serial;
+        let revoked = if serial_alone { serial.as_str() } else { "" };
+        two.revoke(revoked).await.unwrap();
+        assert!(!renews(&mut session, Duration::from_secs(3)).await);
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+/// Whether a session is given another certificate.
+async fn renews(session: &mut crate::hub::Connection, patience: Duration) -> bool {
+    let request = pb::CertRequest {
+        csr: credential::fresh().unwrap().csr.into(),
+        ..pb::CertRequest::default()
+    };
+    say(session, agent_frame::Message::Csr(request)).await;
+    let issued = hear(session, |m| match m {
+        hub_frame::Message::CertIssued(issued) => {
+            (!issued.certificate_chain.is_empty()).then_some(())
+        }
+        _ => None,
+    });
+    tokio::time::timeout(patience, issued).await.is_ok()
 }

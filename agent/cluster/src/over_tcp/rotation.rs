@@ -1,5 +1,7 @@
 //! The authority gets another key while agents are connected, away, and away for too long.
 
+mod given_up;
+
 use super::{accounts::Cluster, *};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -10,11 +12,27 @@ struct World {
     authority: Arc<mesh::Authority>,
     hub: HubSide,
     pin: String,
-    renewing: JoinHandle<()>,
+    renewing: Option<JoinHandle<()>>,
 }
 
 impl World {
     async fn new(certificate_seconds: u64) -> Self {
+        let mut world = Self::of(certificate_seconds).await;
+        let (signer, hub) = (world.authority.clone(), &world.hub);
+        let (identity, drain) = (hub.identity.clone(), hub.drain.clone());
+        world.renewing = Some(tokio::spawn(async move {
+            let id = SpiffeId::module("hub").unwrap();
+            signer.renew(&identity, &id, &[], HOUR, &drain).await;
+        }));
+        world
+    }
+
+    /// A hub whose identity stays as it is.
+    async fn without_renewal() -> Self {
+        Self::of(24 * 3600).await
+    }
+
+    async fn of(certificate_seconds: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority =
             Arc::new(mesh::Authority::open_or_create(&folder.path().join("ca")).unwrap());
@@ -24,18 +42,12 @@ impl World {
         };
         let url = format!("sqlite:{}/hub.db", folder.path().display());
         let hub = hub_of(config, &url, &authority, local().await).await;
-        let (signer, identity, drain) =
-            (authority.clone(), hub.identity.clone(), hub.drain.clone());
-        let renewing = tokio::spawn(async move {
-            let id = SpiffeId::module("hub").unwrap();
-            signer.renew(&identity, &id, &[], HOUR, &drain).await;
-        });
         Self {
             pin: authority.pin(),
             folder,
             authority,
             hub,
-            renewing,
+            renewing: None,
         }
     }
 
@@ -56,9 +68,9 @@ impl World {
     }
 
     /// `upm ca retire`: the overlap is over.
-    async fn retire(&self) {
+    async fn retire(&self, compromised: bool) {
         let directory = self.folder.path().join("ca");
-        mesh::Authority::retire_in(&directory, false).unwrap();
+        mesh::Authority::retire_in(&directory, compromised).unwrap();
         assert!(self.authority.reload(&directory).unwrap());
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.hub.identity.trusts() != 1 {
@@ -77,7 +89,9 @@ impl World {
 
     async fn stop(self) {
         self.hub.stop().await;
-        self.renewing.await.unwrap();
+        if let Some(renewing) = self.renewing {
+            renewing.await.unwrap();
+        }
     }
 }
 
@@ -174,7 +188,7 @@ async fn a_renewal_during_the_overlap_brings_a_certificate_that_outlives_it() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     one.stop().await;
-    world.retire().await;
+    world.retire(false).await;
     let none = world.folder.path().join("no-token-any-more");
     let mut one = agent(&disk, &world.hub.address, "", none);
     one.reason("CONNECTED").await;
@@ -196,7 +210,7 @@ async fn an_agent_that_missed_the_whole_overlap_comes_back_by_its_service_accoun
     let kept = disk.kept.lock().unwrap().clone();
     *disk.kept.lock().unwrap() = accounts::ended(&world.authority, &kept);
     world.rotate().await;
-    world.retire().await;
+    world.retire(false).await;
 
     let mut one = accounts::with_account(&disk, &world.hub, &pin, file, &cluster);
     one.reason("CONNECTED").await;

@@ -8,11 +8,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use upm_mesh::{self as mesh, identity::PeerCertificates};
 use upm_proto::hub::v1::{self as pb, agent_service_server::AgentService, bytes};
-use upm_store::{self as store, time};
+use upm_store as store;
 
 use crate::{
     Error, Hub,
-    accounts::Refusal,
+    accounts::{Pin, Refusal, Shown},
     certificates,
     drive::{self, Certificate},
     ledger,
@@ -66,6 +66,23 @@ impl Agents {
     }
 }
 
+/// What an agent shows of its cluster when it enrols. Whatever is wrong with that hinders nothing else: the agent is known by its join token.
+fn shown(request: &pb::EnrollRequest, audiences: &[String]) -> Option<Pin> {
+    let shown = Shown::of(
+        request.service_account_issuer.clone(),
+        request.service_account_jwks.clone(),
+        request.service_account_token.clone(),
+    )?;
+    match Pin::shown(&shown, audiences) {
+        Ok(pin) => Some(pin),
+        Err(refusal) => {
+            let reason = Refusal::reason(refusal);
+            tracing::warn!(reason, "The service account of a new agent is not pinned");
+            None
+        }
+    }
+}
+
 /// The agent's id, from its certificate, and the certificate. Ids in payloads are ignored.
 async fn admitted<T>(hub: &Hub, request: &Request<T>) -> Result<(String, Certificate), Error> {
     let peer = request.extensions().get::<mesh::Peer>();
@@ -74,27 +91,12 @@ async fn admitted<T>(hub: &Hub, request: &Request<T>) -> Result<(String, Certifi
         .and_then(mesh::SpiffeId::agent_id)
         .ok_or(Error::NoAgent)?
         .to_owned();
-    let leaf = request
+    let chain = request
         .extensions()
         .get::<PeerCertificates>()
-        .and_then(|chain| chain.0.first())
-        .map(|leaf| leaf.to_vec())
+        .cloned()
         .ok_or(Error::NoAgent)?;
-    let id = agent.clone();
-    let mut certificate = Certificate {
-        fingerprint: ledger::enrol::fingerprint(&leaf),
-        serial: mesh::identity::serial_of(&leaf).unwrap_or_default(),
-        expire_us: 0,
-    };
-    let expire = hub
-        .inner
-        .store
-        .read("admit an agent", move |conn| {
-            ledger::enrol::admitted(conn, &id, &leaf)
-        })
-        .await?;
-    let longest = hub.inner.config.certificate_seconds as i64 * time::SECOND_US;
-    certificate.expire_us = expire.unwrap_or_else(|| time::now_us() + longest);
+    let certificate = certificates::admit(hub, &agent, chain).await?;
     Ok((agent, certificate))
 }
 
@@ -120,7 +122,6 @@ impl AgentService for Agents {
             )
             .into());
         }
-        let csr = request.csr.clone();
         let again = request.join_token.is_empty();
         if again && (request.agent_id.is_empty() || request.service_account_token.is_empty()) {
             return Err(Error::JoinTokenInvalid.into());
@@ -129,33 +130,29 @@ impl AgentService for Agents {
             // What no agent can be called is not asked of the store.
             return Err(Error::from(Refusal::NotPinned).into());
         }
-        let row = self
-            .hub
-            .inner
-            .store
-            .transact("enrol an agent", move |conn| {
-                let row = if again {
-                    ledger::enrol::reclaim(conn, &request)?
-                } else {
-                    let pin = certificates::shown(
-                        "",
-                        &request.service_account_issuer,
-                        &request.service_account_jwks,
-                        &request.service_account_token,
-                    );
-                    ledger::enrol::redeem(conn, &request, pin.as_ref())?
-                };
-                let by = if again { "serviceAccount" } else { "joinToken" };
-                store::audited(
-                    conn,
-                    &ctx,
-                    &format!("agents/{}", row.id),
-                    serde_json::json!({"enrolled": true, "by": by, "clusterUid": row.cluster_uid}),
-                )?;
-                Ok::<_, Error>(row)
-            })
-            .await?;
-        let signed = certificates::sign(&self.hub, &row.id, &csr, None).await?;
+        let hub = self.hub.clone();
+        let enrolled = move |conn: &mut store::Connection| {
+            let audiences = &hub.inner.config.audiences;
+            let row = if again {
+                ledger::enrol::reclaim(conn, &request, audiences)?
+            } else {
+                let pin = shown(&request, audiences);
+                ledger::enrol::redeem(conn, &request, pin.as_ref())?
+            };
+            let by = if again { "serviceAccount" } else { "joinToken" };
+            store::audited(
+                conn,
+                &ctx,
+                &format!("agents/{}", row.id),
+                serde_json::json!({"enrolled": true, "by": by, "clusterUid": row.cluster_uid}),
+            )?;
+            // The id is known here only. A request that cannot be signed leaves the token unused.
+            let (signed, issued) = certificates::sign(&hub, &row.id, &request.csr)?;
+            ledger::enrol::certified(conn, &row.id, &issued, None)?;
+            Ok::<_, Error>((row, signed))
+        };
+        let store = &self.hub.inner.store;
+        let (row, signed) = store.transact("enrol an agent", enrolled).await?;
         tracing::info!(
             agent = row.id,
             approved = row.approved,

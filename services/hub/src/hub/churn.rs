@@ -17,6 +17,7 @@ async fn a_hundred_thousand_agents_that_came_and_went_leave_nothing() {
         fingerprint: "00".into(),
         serial: "00".into(),
         expire_us: i64::MAX,
+        chain: upm_mesh::identity::PeerCertificates(Arc::default()),
     });
     let live = |epoch| Live {
         epoch,

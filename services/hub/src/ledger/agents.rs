@@ -126,22 +126,34 @@ pub fn revoke(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Revokes one certificate of an agent. Again is no error.
+/// Revokes one certificate of an agent, and those that were asked for in sessions of it. Again is no error.
 pub fn revoke_certificate(conn: &mut Connection, agent: &str, serial: &str) -> Result<(), Error> {
     existing(conn, agent)?;
-    let revoked = diesel::update(
-        certificates::table
-            .filter(certificates::agent.eq(agent))
-            .filter(certificates::serial.eq(serial)),
-    )
-    .set((
-        certificates::revoked.eq(true),
-        certificates::revoked_us.eq(time::now_us()),
-    ))
-    .execute(conn)?;
-    if revoked == 0 {
+    let mut next = certificates::table
+        .filter(certificates::agent.eq(agent))
+        .filter(certificates::serial.eq(serial))
+        .select(certificates::fingerprint)
+        .load::<String>(conn)?;
+    if next.is_empty() {
         return Err(Error::CertificateNotFound(serial.to_owned()));
     }
+    let mut all = Vec::new();
+    while !next.is_empty() {
+        let found = certificates::table
+            .filter(certificates::agent.eq(agent))
+            .filter(certificates::parent.eq_any(&next))
+            .select(certificates::fingerprint)
+            .load::<String>(conn)?;
+        all.append(&mut next);
+        next = found;
+        next.retain(|print| !all.contains(print));
+    }
+    diesel::update(certificates::table.filter(certificates::fingerprint.eq_any(&all)))
+        .set((
+            certificates::revoked.eq(true),
+            certificates::revoked_us.eq(time::now_us()),
+        ))
+        .execute(conn)?;
     Ok(())
 }
 

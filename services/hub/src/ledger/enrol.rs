@@ -9,7 +9,7 @@ use upm_store::{Connection, time};
 use super::{agents::hash, rows::AgentRow};
 use crate::{
     Error,
-    accounts::{Pin, Refusal},
+    accounts::{Pin, Refusal, Shown},
     schema::{agents, certificates, join_tokens},
 };
 
@@ -80,12 +80,16 @@ pub fn redeem(
 ///
 /// # Errors
 /// When nothing is pinned for this agent, the token is not of the pinned account, the agent is revoked, or it is in another cluster.
-pub fn reclaim(conn: &mut Connection, request: &pb::EnrollRequest) -> Result<AgentRow, Error> {
+pub fn reclaim(
+    conn: &mut Connection,
+    request: &pb::EnrollRequest,
+    audiences: &[String],
+) -> Result<AgentRow, Error> {
     // Who nobody knows and who has shown nothing are answered alike: only a token tells who is here.
     let row = AgentRow::lock(conn, &request.agent_id)?.filter(|row| row.enrolled);
     let mut row = row.ok_or(Refusal::NotPinned)?;
     let pin = row.pinned().ok_or(Refusal::NotPinned)?;
-    pin.verify(&request.service_account_token)?;
+    pin.verify(&request.service_account_token, audiences)?;
     if row.revoked {
         return Err(Error::Revoked(row.id));
     }
@@ -97,47 +101,187 @@ pub fn reclaim(conn: &mut Connection, request: &pb::EnrollRequest) -> Result<Age
     Ok(row)
 }
 
-/// Remembers a certificate, and what its owner has shown of its cluster.
+/// A certificate that was signed just now.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// DER.
+    pub leaf: Vec<u8>,
+    /// When it ends.
+    pub expire_us: i64,
+    /// Pin of the key that has signed it.
+    pub signer: String,
+}
+
+/// The session in which a certificate is asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Of the certificate that it was opened with.
+    pub fingerprint: String,
+    /// Pin of the key that has signed that one.
+    pub anchor: String,
+    /// What the agent shows of its cluster.
+    pub shown: Option<Shown>,
+    /// For which audiences the token in it may be.
+    pub audiences: Vec<String>,
+}
+
+/// Remembers a certificate; in a session also what its owner shows of its cluster, if it proves that it may ([`Pin::changed`]).
+///
+/// # Errors
+/// When the agent is revoked, or the certificate of the session is, at whatever replica: both are looked at under the agent's lock.
 pub fn certified(
     conn: &mut Connection,
     agent: &str,
-    leaf: &[u8],
-    expire_us: i64,
-    pin: Option<&Pin>,
+    issued: &Issued,
+    asked: Option<&Asked>,
 ) -> Result<(), Error> {
     let mut row =
         AgentRow::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))?;
     if row.revoked {
         return Err(Error::Revoked(agent.to_owned()));
     }
-    row.certificate_us = expire_us;
-    if let Some(pin) = pin {
-        row.pin(pin);
+    let mut origin = Origin {
+        anchor: issued.signer.clone(),
+        parent: String::new(),
+    };
+    if let Some(asked) = asked {
+        let former = good(conn, agent, &asked.fingerprint)?;
+        if let Some(shown) = &asked.shown {
+            pin_shown(&mut row, shown, former.parent.is_empty(), &asked.audiences);
+        }
+        origin = former.inherited(issued, asked);
     }
+    row.certificate_us = issued.expire_us;
     row.save(conn)?;
-    let now = time::now_us();
     // Not at once: by the clock of another replica one that is revoked may not have ended yet, and what nobody remembers is good.
-    let long_over = certificates::expire_us.lt(now - time::DAY_US);
+    let long_over = certificates::expire_us.lt(time::now_us() - time::DAY_US);
     diesel::delete(certificates::table.filter(long_over)).execute(conn)?;
+    insert(conn, agent, issued, &origin)
+}
+
+/// Where the trust in a certificate comes from.
+struct Origin {
+    /// Pin of the key that it goes back to.
+    anchor: String,
+    /// Fingerprint of the certificate in whose session it was asked for; empty when its owner has enrolled.
+    parent: String,
+}
+
+impl Origin {
+    /// That of a certificate which was asked for with this one. Who could make this one because of a stolen key must not keep what it got
+    /// with it when that key is given up, so the key stays remembered.
+    fn inherited(self, issued: &Issued, asked: &Asked) -> Self {
+        let same = asked.anchor == issued.signer && !self.anchor.is_empty();
+        Self {
+            anchor: if same {
+                self.anchor
+            } else {
+                asked.anchor.clone()
+            },
+            parent: asked.fingerprint.clone(),
+        }
+    }
+}
+
+/// The origin of an agent's certificate that is not revoked.
+fn good(conn: &mut Connection, agent: &str, fingerprint: &str) -> Result<Origin, Error> {
+    let found = certificates::table
+        .find(fingerprint)
+        .select((
+            certificates::agent,
+            certificates::revoked,
+            certificates::anchor,
+            certificates::parent,
+        ))
+        .get_result::<(String, bool, String, String)>(conn)
+        .optional()?;
+    match found {
+        Some((owner, false, anchor, parent)) if owner == agent => Ok(Origin { anchor, parent }),
+        _ => Err(Error::CertificateRevoked(agent.to_owned())),
+    }
+}
+
+/// Whatever is wrong with what is shown hinders nothing else: the agent is known by its certificate.
+fn pin_shown(row: &mut AgentRow, shown: &Shown, enrolled: bool, audiences: &[String]) {
+    match Pin::changed(row.pinned().as_ref(), shown, enrolled, audiences) {
+        Ok(None) => {}
+        Ok(Some(pin)) => {
+            tracing::info!(agent = row.id, "The agent's service account is pinned anew");
+            row.pin(&pin);
+        }
+        Err(refusal) => {
+            let reason = Refusal::reason(refusal);
+            tracing::warn!(
+                agent = row.id,
+                reason,
+                "What the agent shows of its service account is not pinned"
+            );
+        }
+    }
+}
+
+/// Remembers a certificate that was signed before the store was set back. Nobody knows how its owner came by it.
+pub fn recovered(conn: &mut Connection, agent: &str, issued: &Issued) -> Result<(), Error> {
+    let print = fingerprint(&issued.leaf);
+    let known = certificates::table
+        .find(&print)
+        .count()
+        .get_result::<i64>(conn)?;
+    if known > 0 {
+        return Ok(());
+    }
+    let origin = Origin {
+        anchor: issued.signer.clone(),
+        parent: print,
+    };
+    insert(conn, agent, issued, &origin)
+}
+
+fn insert(
+    conn: &mut Connection,
+    agent: &str,
+    issued: &Issued,
+    origin: &Origin,
+) -> Result<(), Error> {
     diesel::insert_into(certificates::table)
         .values((
-            certificates::fingerprint.eq(fingerprint(leaf)),
+            certificates::fingerprint.eq(fingerprint(&issued.leaf)),
             certificates::agent.eq(agent),
-            certificates::expire_us.eq(expire_us),
+            certificates::expire_us.eq(issued.expire_us),
             certificates::revoked.eq(false),
-            certificates::created_us.eq(now),
-            certificates::serial.eq(mesh::identity::serial_of(leaf).unwrap_or_default()),
+            certificates::created_us.eq(time::now_us()),
+            certificates::serial.eq(mesh::identity::serial_of(&issued.leaf).unwrap_or_default()),
             certificates::revoked_us.eq(0),
+            certificates::anchor.eq(&origin.anchor),
+            certificates::parent.eq(&origin.parent),
         ))
         .execute(conn)?;
     Ok(())
 }
 
+/// Revokes certificates that go back to another key than this one; answers how many.
+pub fn give_up(conn: &mut Connection, pin: &str) -> Result<usize, Error> {
+    // Those without an origin are older than the record of it, and end within a day.
+    let others = certificates::table
+        .filter(certificates::revoked.eq(false))
+        .filter(certificates::anchor.ne_all(["", pin]));
+    Ok(diesel::update(others)
+        .set((
+            certificates::revoked.eq(true),
+            certificates::revoked_us.eq(time::now_us()),
+        ))
+        .execute(conn)?)
+}
+
 /// When a certificate ends, if it is remembered; an error when it was revoked. A certificate of ours that nobody remembers (the store was
 /// restored from an older state) is good: its signature and its life were checked with the connection.
-pub fn admitted(conn: &mut Connection, agent: &str, leaf: &[u8]) -> Result<Option<i64>, Error> {
+pub fn admitted(
+    conn: &mut Connection,
+    agent: &str,
+    fingerprint: &str,
+) -> Result<Option<i64>, Error> {
     let found = certificates::table
-        .find(fingerprint(leaf))
+        .find(fingerprint)
         .select((
             certificates::agent,
             certificates::expire_us,

@@ -6,6 +6,7 @@ use upm_proto::{
 };
 use upm_store::{Store, testing};
 
+mod certificates;
 mod link;
 
 use super::{AgentRow, agents, enrol, read, session, write};
@@ -513,12 +514,14 @@ async fn a_join_token_is_good_once_for_one_request() {
         // A certificate is good until it is revoked.
         store
             .transact("certify", |conn| {
-                enrol::certified(conn, "c1", b"leaf", i64::MAX, None)
+                enrol::certified(conn, "c1", &certificates::issued(b"leaf", "k1"), None)
             })
             .await
             .unwrap();
         let admitted = |agent: &'static str| {
-            store.read("admit", move |conn| enrol::admitted(conn, agent, b"leaf"))
+            store.read("admit", move |conn| {
+                enrol::admitted(conn, agent, &enrol::fingerprint(b"leaf"))
+            })
         };
         assert!(admitted("c1").await.is_ok());
         assert!(admitted("c2").await.is_err());

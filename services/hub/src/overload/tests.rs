@@ -139,6 +139,7 @@ async fn with_too_little_memory_nobody_new_comes_in_and_the_newest_are_asked_to_
                 fingerprint: String::new(),
                 serial: String::new(),
                 expire_us: 0,
+                chain: upm_mesh::identity::PeerCertificates(Arc::default()),
             }),
         };
         world.hub.register(&format!("a{n}"), session);

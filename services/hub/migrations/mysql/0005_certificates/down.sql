@@ -1,0 +1,2 @@
+ALTER TABLE certificates DROP COLUMN parent;
+ALTER TABLE certificates DROP COLUMN anchor;

@@ -1,0 +1,2 @@
+ALTER TABLE certificates ADD COLUMN anchor TEXT NOT NULL DEFAULT '';
+ALTER TABLE certificates ADD COLUMN parent TEXT NOT NULL DEFAULT '';
