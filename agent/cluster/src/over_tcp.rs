@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use upm_mesh::{self as mesh, Channel, SpiffeId};
 use upm_proto::hub::v1::{
     self as pb, agent_admin_service_client::AgentAdminServiceClient,
-    agent_service_client::AgentServiceClient,
-    ledger_service_client::LedgerServiceClient, watch_objects_response::Event,
+    agent_service_client::AgentServiceClient, ledger_service_client::LedgerServiceClient,
+    watch_objects_response::Event,
 };
 use upm_store::{Cache, ModuleContext, Store};
 
@@ -375,6 +375,14 @@ fn run(disk: &Disk, place: Place) -> AgentSide {
 }
 
 fn run_with(disk: &Disk, place: Place, worker: Option<Arc<dyn Worker>>) -> AgentSide {
+    run_as(disk, place, |parts| {
+        if let Some(worker) = worker {
+            parts.worker = worker;
+        }
+    })
+}
+
+fn run_as(disk: &Disk, place: Place, change: impl FnOnce(&mut Parts)) -> AgentSide {
     let (seen_sender, seen) = mpsc::channel(64);
     let (interest, wanted) = watch::channel(Vec::new());
     let (report, reported) = watch::channel(Report::default());
@@ -384,15 +392,16 @@ fn run_with(disk: &Disk, place: Place, worker: Option<Arc<dyn Worker>>) -> Agent
         units: disk.units.clone(),
         seen: seen_sender,
     });
-    let parts = Parts {
+    let mut parts = Parts {
         hub: Hub::new(place, Arc::new(disk.clone())),
-        worker: worker.unwrap_or_else(|| fake.clone()),
+        worker: fake.clone(),
         durable: Arc::new(disk.clone()),
         tunnels: fake,
         seen,
         interest,
         report,
     };
+    change(&mut parts);
     let facts = Facts {
         cluster_uid: "cluster".into(),
         build: "test".into(),

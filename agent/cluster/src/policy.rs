@@ -189,10 +189,8 @@ impl Policy {
 }
 
 fn reaches(reach: &Reach, what: &str, namespace: &str, pod: &str) -> Result<(), String> {
-    let allowed = is_name(namespace)
-        && is_name(pod)
-        && !is_reserved(namespace)
-        && reach.covers(namespace);
+    let allowed =
+        is_name(namespace) && is_name(pod) && !is_reserved(namespace) && reach.covers(namespace);
     if allowed {
         Ok(())
     } else {

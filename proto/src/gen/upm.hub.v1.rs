@@ -3911,7 +3911,8 @@ pub mod agent_admin_service_client {
             self.inner.streaming(req, path, codec).await
         }
         /// Reads a file of a unit's container through a tunnel, of any size; nothing is stored. What it was long when it was opened is read. It ends
-        /// with the caller or the caller's token, with the agent's revocation, after a minute in which nothing passed, or after an hour.
+        /// with the caller or the caller's token, with the agent's revocation, after five minutes in which nothing passed, or after an
+        /// hour.
         /// Errors: as of `ExecInUnit`, and NOT_FOUND `FILE_NOT_FOUND`; FAILED_PRECONDITION `FILE_NOT_REGULAR`, `FILES_UNSUPPORTED` (the unit was started
         /// by an earlier version); INVALID_ARGUMENT `FILE_PATH_INVALID`; PERMISSION_DENIED `FILE_PERMISSION_DENIED`; ABORTED `FILE_CHANGED` (it has become
         /// shorter meanwhile).
@@ -4162,7 +4163,8 @@ pub mod agent_admin_service_server {
             + std::marker::Send
             + 'static;
         /// Reads a file of a unit's container through a tunnel, of any size; nothing is stored. What it was long when it was opened is read. It ends
-        /// with the caller or the caller's token, with the agent's revocation, after a minute in which nothing passed, or after an hour.
+        /// with the caller or the caller's token, with the agent's revocation, after five minutes in which nothing passed, or after an
+        /// hour.
         /// Errors: as of `ExecInUnit`, and NOT_FOUND `FILE_NOT_FOUND`; FAILED_PRECONDITION `FILE_NOT_REGULAR`, `FILES_UNSUPPORTED` (the unit was started
         /// by an earlier version); INVALID_ARGUMENT `FILE_PATH_INVALID`; PERMISSION_DENIED `FILE_PERMISSION_DENIED`; ABORTED `FILE_CHANGED` (it has become
         /// shorter meanwhile).

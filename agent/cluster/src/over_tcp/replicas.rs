@@ -126,10 +126,14 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
     assert!(out == [text.as_slice(), b"bye"].concat() && err == text);
     assert_eq!(code, Some(7));
     let bytes = tunnels::random(5 << 20);
-    tunnels::write(&pair.two.admin, "/data/a", &bytes).await.unwrap();
+    tunnels::write(&pair.two.admin, "/data/a", &bytes)
+        .await
+        .unwrap();
     assert!(tunnels::read(&pair.two.admin, "/data/a").await.unwrap() == bytes);
     assert!(tunnels::read(&pair.one.admin, "/data/a").await.unwrap() == bytes);
-    let missing = tunnels::read(&pair.two.admin, "/missing").await.unwrap_err();
+    let missing = tunnels::read(&pair.two.admin, "/missing")
+        .await
+        .unwrap_err();
     assert_eq!(tunnels::reason(&missing), "FILE_NOT_FOUND");
     let hop = tonic::Request::new(tokio_stream::iter([pb::ExecInUnitRequest {
         part: Some(In::Start(tunnels::start("cat"))),

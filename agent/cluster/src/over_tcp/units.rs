@@ -91,6 +91,9 @@ impl Units {
         if exec.namespace != "p" {
             return Err(error("DENIED_LOCAL_POLICY"));
         }
+        if exec.command[0] == "nothing" {
+            return Err(error("COMMAND_NOT_STARTED"));
+        }
         to.send(Frame::Started(pb::CommandStarted {})).await;
         let exit = match exec.command[0].as_str() {
             // Says everything twice, the terminal's sizes too, and ends when its input does.
@@ -119,8 +122,7 @@ impl Units {
                 }
                 141
             }
-            "sleep" => std::future::pending().await,
-            _ => return Err(error("COMMAND_NOT_STARTED")),
+            _ => std::future::pending().await,
         };
         to.send(Frame::Exit(pb::CommandExit { code: exit })).await;
         Ok(())

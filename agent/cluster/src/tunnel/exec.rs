@@ -41,7 +41,7 @@ impl ClusterTunnels {
         };
         let running = Running::start(&self.client, command).await?;
         to.send(Frame::Started(pb::CommandStarted {})).await;
-        let code = attend(running, to, from, wanted.size).await?;
+        let code = attend(running, to, from, &wanted).await?;
         to.send(Frame::Exit(pb::CommandExit { code })).await;
         Ok(())
     }
@@ -52,15 +52,15 @@ async fn attend(
     running: Running,
     to: &ToHub,
     mut from: FromHub,
-    size: Option<pb::TerminalSize>,
+    wanted: &pb::Exec,
 ) -> Result<i32, pb::Error> {
     let (input, fed) = mpsc::channel(1);
     let (printed, mut output) = mpsc::channel(1);
     let feed = async {
-        if let Some(size) = size {
+        if let Some(size) = wanted.size.filter(|_| wanted.tty) {
             let _ = input.send(Input::Resize(size)).await;
         }
-        let mut is_open = true;
+        let mut is_open = wanted.stdin;
         while let Some(Ok(frame)) = from.next().await {
             let part = match frame {
                 Frame::Data(bytes) if is_open => Input::Data(bytes),
@@ -68,7 +68,7 @@ async fn attend(
                     is_open = false;
                     Input::End
                 }
-                Frame::Resize(size) => Input::Resize(size),
+                Frame::Resize(size) if wanted.tty => Input::Resize(size),
                 _ => continue,
             };
             // A command that has ended takes nothing any more.

@@ -15,6 +15,8 @@ use super::{Refusal, path, say};
 
 /// Mode of a new file when none is asked for.
 const MODE: u32 = 0o644;
+/// So much is synced as it comes: the disk holds back the sender, and the last sync is short.
+const SYNCED: u64 = 64 << 20;
 /// The part of a writer that has ended may be renamed or removed between opening and locking it; that often it is not.
 const TRIES: usize = 8;
 
@@ -34,7 +36,7 @@ pub(super) fn write(
         ..facts
     };
     say(out, Frame::Facts(taken))?;
-    let (mut digest, mut size) = (Sha256::new(), 0_u64);
+    let (mut digest, mut size, mut synced) = (Sha256::new(), 0_u64, 0_u64);
     let announced = loop {
         match next()? {
             Frame::Data(bytes) => {
@@ -43,6 +45,10 @@ pub(super) fn write(
                     .map_err(|error| part.failed(&error))?;
                 digest.update(&bytes);
                 size += bytes.len() as u64;
+                if size - synced >= SYNCED {
+                    part.file.sync_data().map_err(|error| part.failed(&error))?;
+                    synced = size;
+                }
             }
             Frame::Digest(announced) => break announced,
             Frame::Facts(_) | Frame::Refused(_) => return Err(unexpected()),

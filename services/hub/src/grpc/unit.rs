@@ -33,14 +33,14 @@ pub(super) type Answer<T> = BoxStream<'static, Result<T, Status>>;
 /// Life of what a user waits for, of one that is followed, and of one that is not.
 const LIFE: Duration = Duration::from_hours(1);
 const TAIL: Duration = Duration::from_mins(1);
-/// A person may think; a file moves, or nobody reads it.
+/// A person may think; a file moves, unless the unit's disk takes long to sync it or nobody reads it.
 const COMMAND: Bounds = Bounds {
     life: LIFE,
     idle: Duration::from_mins(15),
 };
 const FILE: Bounds = Bounds {
     life: LIFE,
-    idle: Duration::from_mins(1),
+    idle: Duration::from_mins(5),
 };
 
 /// See `AgentAdminService.TailAgentLog`.

@@ -22,6 +22,8 @@ use crate::{Error, Hub};
 const OPEN: Duration = Duration::from_secs(10);
 /// Time for the cluster to take what the tunnel is for: a kubelet may be slow to start a command.
 const TAKE: Duration = Duration::from_secs(30);
+/// Tunnels of one agent at once. Each may hold a window of bytes on both sides.
+const MOST: usize = 64;
 /// Frames on their way to the caller, beside the last word.
 const QUEUE: usize = 2;
 
@@ -50,7 +52,7 @@ pub(crate) async fn pipe(
     bounds: Bounds,
     input: Frames,
 ) -> Result<Frames, Error> {
-    let using = Use::begin(hub, &agent)?;
+    let using = Use::begin(hub, &agent, MOST)?;
     let end = tokio::select! {
         () = using.cut.cancelled() => return Err(Error::Revoked(agent)),
         end = tokio::time::timeout(OPEN, open(hub, &agent, purpose, bounds.life)) => {

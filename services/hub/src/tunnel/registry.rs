@@ -12,9 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::End;
 use crate::{Error, Hub};
 
-/// Tunnels of one agent at once. Each may hold a window of bytes on both sides.
-const MOST: usize = 64;
-
 #[derive(Debug)]
 struct Waiting {
     agent: String,
@@ -41,11 +38,11 @@ impl Use {
     /// Counts one more tunnel of the agent.
     ///
     /// # Errors
-    /// When it has as many as it may.
-    pub(super) fn begin(hub: &Hub, agent: &str) -> Result<Self, Error> {
+    /// When it has `most` already.
+    pub(super) fn begin(hub: &Hub, agent: &str, most: usize) -> Result<Self, Error> {
         let mut used = hub.inner.tunnels.used();
         let (count, cut) = used.entry(agent.to_owned()).or_default();
-        if *count >= MOST {
+        if *count >= most {
             return Err(Error::TooManyTunnels(agent.to_owned()));
         }
         *count += 1;
@@ -148,5 +145,27 @@ impl Tunnels {
             let _ = found.end.send(end());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_is_opened_by_the_agent_that_was_asked_and_by_nobody_else() {
+        let tunnels = Tunnels::default();
+        let expected = tunnels.expect("c1");
+        let refused = |agent: &str, id: &[u8]| {
+            tunnels
+                .meet(agent, id, || unreachable!("nobody's end is made"))
+                .is_err()
+        };
+        assert!(refused("c2", &expected.id));
+        assert!(refused("c1", &[0; 16]));
+        assert!(refused("c1", &expected.id[..8]));
+        assert_eq!(tunnels.waiting().len(), 1, "the right one may still come");
+        drop(expected);
+        assert!(tunnels.is_empty());
     }
 }

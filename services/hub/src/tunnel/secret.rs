@@ -23,7 +23,8 @@ pub(crate) async fn read_secret(
         name: request.name,
         keys: request.keys,
     });
-    let using = Use::begin(hub, &agent)?;
+    // It is short and small: there is no need to bound how many there are.
+    let using = Use::begin(hub, &agent, usize::MAX)?;
     let read = async {
         let end = open(hub, &agent, purpose, within).await?;
         collect(&agent, end).await
