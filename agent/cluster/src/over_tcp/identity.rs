@@ -178,6 +178,46 @@ async fn revoking_an_agent_ends_its_tunnels() {
     hub.stop().await;
 }
 
+#[tokio::test]
+async fn a_certificate_that_the_store_does_not_know_ends_when_it_says_and_can_be_revoked_like_any_other()
+ {
+    let Joined {
+        authority,
+        mut hub,
+        disk,
+        one,
+        folder,
+        ..
+    } = joined().await;
+    one.stop().await;
+    // As if the store had been set back to before it was issued.
+    let id = SpiffeId::agent("c1").unwrap();
+    let life = Duration::from_secs(8);
+    let issued = authority.issue(&id, &[], life).unwrap();
+    {
+        let mut kept = disk.kept.lock().unwrap();
+        kept.candidate = None;
+        let proven = kept.proven.as_mut().unwrap();
+        proven.key = issued.key.secret_der().to_vec();
+        proven.chain = issued.chain.iter().map(|c| c.to_vec()).collect();
+    }
+    let none = folder.path().join("no-token-any-more");
+    let place = place(&[&hub.address], "", none);
+    let mut way = Hub::new(place, Arc::new(disk.clone()));
+    let mut session = way.dial().await.unwrap();
+    introduce(&mut session, "cluster").await;
+    let asked = hear(&mut session, |m| match m {
+        hub_frame::Message::Drain(drain) => Some(drain.reason()),
+        _ => None,
+    });
+    assert_eq!(asked.await, pb::drain::Reason::Certificate);
+    drop(session);
+    hub.revoke(&serial(disk.kept.lock().unwrap().proven.clone().as_ref()))
+        .await
+        .unwrap();
+    hub.stop().await;
+}
+
 /// What an agent says first.
 fn hello(cluster_uid: &str) -> agent_frame::Message {
     agent_frame::Message::Hello(pb::Hello {

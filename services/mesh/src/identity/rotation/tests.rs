@@ -279,3 +279,34 @@ async fn an_identity_that_the_authority_renews_is_of_the_new_key_at_once() {
     }
     assert_eq!(hub.trusts(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_a_folder_learns_of_a_rotation_by_itself_and_keeps_what_it_has_when_the_files_are_broken()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    let followed = Authority::open_or_create(directory).unwrap();
+    let anchors = Anchors::from_file(&directory.join(CERTIFICATE_FILE)).unwrap();
+    let (file, drain) = (directory.join(CERTIFICATE_FILE), Drain::new());
+    let following = async {
+        tokio::join!(
+            followed.follow(directory, &drain),
+            anchors.follow(&file, &drain)
+        );
+    };
+    let told = async {
+        let mut replaced = followed.replaced();
+        let rotated = Authority::rotate_in(directory, HOUR).unwrap();
+        replaced.changed().await.unwrap();
+        assert_eq!(followed.pin(), rotated.pin());
+        while anchors.trusted(SystemTime::now()).len() != 2 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        fs::write(&file, "nonsense").unwrap();
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        assert_eq!(followed.pin(), rotated.pin());
+        assert_eq!(anchors.trusted(SystemTime::now()).len(), 2);
+        drain.begin();
+    };
+    tokio::join!(following, told);
+}
