@@ -36,7 +36,7 @@ impl Decoder {
     }
 
     /// The next frame; `None` when more bytes are needed. A frame of a later version is `Malformed`: it could be what matters.
-    pub fn next(&mut self) -> Result<Option<Frame>, Malformed> {
+    pub fn frame(&mut self) -> Result<Option<Frame>, Malformed> {
         let mut prefix = &self.0[..self.0.len().min(PREFIX)];
         let begun = prefix.len();
         let Ok(length) = decode_varint(&mut prefix) else {
@@ -74,7 +74,7 @@ mod tests {
     use crate::unit::v1::{FileDigest, FileFacts};
 
     fn all(decoder: &mut Decoder) -> Vec<Frame> {
-        std::iter::from_fn(|| decoder.next().unwrap()).collect()
+        std::iter::from_fn(|| decoder.frame().unwrap()).collect()
     }
 
     proptest! {
@@ -101,7 +101,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
-            while let Ok(Some(_)) = decoder.next() {}
+            while let Ok(Some(_)) = decoder.frame() {}
         }
     }
 
@@ -109,6 +109,6 @@ mod tests {
     fn what_claims_to_be_longer_than_any_frame_is_refused_at_once() {
         let mut decoder = Decoder::default();
         decoder.push(&[0xff, 0xff, 0xff, 0xff, 0x7f]);
-        assert_eq!(decoder.next(), Err(Malformed));
+        assert_eq!(decoder.frame(), Err(Malformed));
     }
 }

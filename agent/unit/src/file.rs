@@ -111,7 +111,7 @@ fn frames(mut input: impl Read + Send + 'static) -> Receiver<Result<Frame, Refus
             };
             decoder.push(&chunk[..read]);
             loop {
-                let frame = match decoder.next() {
+                let frame = match decoder.frame() {
                     Ok(Some(frame)) => Ok(frame),
                     Ok(None) => break,
                     Err(error) => Err(Refusal::new("FILE_IO", error.to_string())),

@@ -137,6 +137,19 @@ impl<'a> Unit<'a> {
     }
 }
 
+impl Unit<'_> {
+    /// Whether a file that is being written lies beside its target.
+    fn has_part(&self, wanted: bool) -> Result<(), String> {
+        let names = self.names_there();
+        let has = names.iter().any(|name| name.starts_with(".upm-part-"));
+        if has == wanted {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    }
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -271,9 +284,10 @@ fn backs_up(unit: &Unit<'_>) {
                 &["sh", "-c", "cat /proc/[0-9]*/comm"],
             )
             .unwrap_or_default();
-        match said.lines().any(|line| line == "yes") {
-            false => Ok(()),
-            true => Err(said),
+        if said.lines().any(|line| line == "yes") {
+            Err(said)
+        } else {
+            Ok(())
         }
     });
 }
@@ -318,28 +332,10 @@ fn cuts(unit: &Unit<'_>) {
         .upm(&["cp", CLUSTER, text(&here), &there])
         .spawn()
         .expect("run upm");
-    eventually("a part is there", HEALING, || {
-        match unit
-            .names_there()
-            .iter()
-            .any(|name| name.starts_with(".upm-part-"))
-        {
-            true => Ok(()),
-            false => Err(format!("{:?}", unit.names_there())),
-        }
-    });
+    eventually("a part is there", HEALING, || unit.has_part(true));
     child.kill().expect("end upm");
     assert!(!child.wait().expect("upm").success());
-    eventually("the part is gone", HEALING, || {
-        match unit
-            .names_there()
-            .iter()
-            .any(|name| name.starts_with(".upm-part-"))
-        {
-            false => Ok(()),
-            true => Err(format!("{:?}", unit.names_there())),
-        }
-    });
+    eventually("the part is gone", HEALING, || unit.has_part(false));
     assert_eq!(unit.digest_there("blob"), before);
     fs::remove_file(here).expect("remove");
 }

@@ -48,13 +48,13 @@ pub enum Broken {
 
 /// The way out of one end. `T` is what its stream carries. The stream that comes in is read until this and the receiver are dropped, because
 /// grants come in it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sender<T> {
     to: mpsc::Sender<T>,
     wrap: fn(pb::Bytes) -> T,
     /// `None` when the other end grants nothing.
     credit: Option<Arc<Semaphore>>,
-    _reader: Arc<AbortOnDropHandle<()>>,
+    reader: Arc<AbortOnDropHandle<()>>,
 }
 
 /// The way in of one end. What it has not taken is dropped with it.
@@ -64,10 +64,9 @@ pub struct Receiver<T> {
     held: Arc<Held>,
     /// Taken and not granted again yet.
     taken: u32,
-    /// For grants; `None` when the other end heeds none.
-    grants: Option<(mpsc::Sender<T>, fn(pb::Bytes) -> T)>,
+    /// For grants.
+    back: Sender<T>,
     gone: CancellationToken,
-    _reader: Arc<AbortOnDropHandle<()>>,
 }
 
 /// What was received and not granted again.
@@ -99,19 +98,18 @@ pub fn ends<T: Send + 'static>(
         }
     };
     let reader = Arc::new(AbortOnDropHandle::new(tokio::spawn(reading)));
-    let receiver = Receiver {
-        queue,
-        held,
-        taken: 0,
-        grants: credit.is_some().then(|| (to.clone(), wrap)),
-        gone,
-        _reader: reader.clone(),
-    };
     let sender = Sender {
         to,
         wrap,
         credit,
-        _reader: reader,
+        reader,
+    };
+    let receiver = Receiver {
+        queue,
+        held,
+        taken: 0,
+        back: sender.clone(),
+        gone,
     };
     (sender, receiver)
 }
@@ -163,6 +161,17 @@ impl Held {
     }
 }
 
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self {
+            to: self.to.clone(),
+            wrap: self.wrap,
+            credit: self.credit.clone(),
+            reader: self.reader.clone(),
+        }
+    }
+}
+
 impl<T> Sender<T> {
     /// Sends a frame when there is credit for it; false when nobody takes it any more.
     pub async fn send(&self, frame: Frame) -> bool {
@@ -199,9 +208,9 @@ impl<T> Receiver<T> {
         if self.taken >= GRANT {
             let more = std::mem::take(&mut self.taken);
             self.held.release(more);
-            if let Some((to, wrap)) = &self.grants {
-                let frame = Some(Frame::Credit(more));
-                let _ = to.send(wrap(pb::Bytes { frame })).await;
+            // An end that grants none heeds none.
+            if self.back.credit.is_some() {
+                self.back.send(Frame::Credit(more)).await;
             }
         }
         let next = self.queue.recv().await;

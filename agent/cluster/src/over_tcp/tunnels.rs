@@ -241,6 +241,9 @@ async fn a_command_has_input_output_errors_sizes_a_half_close_and_an_exit_code()
     link.stop().await;
 }
 
+/// What makes a request wrong.
+type Change = fn(&mut pb::ExecStart);
+
 #[tokio::test]
 async fn what_is_refused_has_a_reason_before_the_answer_begins() {
     let link = link().await;
@@ -249,7 +252,6 @@ async fn what_is_refused_has_a_reason_before_the_answer_begins() {
         let status = Command::start(caller, start).await.map(drop).unwrap_err();
         (status.code(), reason(&status))
     };
-    type Change = fn(&mut pb::ExecStart);
     let cases: [(Change, (Code, &str)); 5] = [
         (
             |start| start.command = vec!["nothing".into()],

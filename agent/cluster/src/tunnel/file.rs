@@ -152,7 +152,7 @@ async fn answers(
             Output::Stdout(_) if refusal.is_some() => {}
             Output::Stdout(bytes) => {
                 decoder.push(&bytes);
-                while let Some(frame) = decoder.next().map_err(unreadable)? {
+                while let Some(frame) = decoder.frame().map_err(unreadable)? {
                     if let FileFrame::Refused(said) = frame {
                         refusal = Some(refused(&said.reason, said.message));
                     } else if let Some(frame) = as_frame(frame)

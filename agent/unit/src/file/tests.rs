@@ -28,7 +28,7 @@ fn data(bytes: &[u8]) -> Frame {
 fn decoded(bytes: &[u8]) -> Vec<Frame> {
     let mut decoder = Decoder::default();
     decoder.push(bytes);
-    std::iter::from_fn(|| decoder.next().unwrap()).collect()
+    std::iter::from_fn(|| decoder.frame().unwrap()).collect()
 }
 
 /// Writes frames to a path; what it answered, and how it ended.

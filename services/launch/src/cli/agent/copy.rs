@@ -138,9 +138,10 @@ async fn fetch(mut client: Client, there: Remote, here: &Path) -> anyhow::Result
     };
     let mut answer = client.read_unit_file(request).await?.into_inner();
     // As `cp` does it: into a folder under the file's own name.
-    let target = match here.is_dir() {
-        true => here.join(there.path.rsplit('/').next().unwrap_or_default()),
-        false => here.to_owned(),
+    let target = if here.is_dir() {
+        here.join(there.path.rsplit('/').next().unwrap_or_default())
+    } else {
+        here.to_owned()
     };
     let mut part = PartFile::beside(&target)?;
     let (mut digest, mut announced, mut mode) = (Digest::default(), None, 0o600);
