@@ -2499,6 +2499,9 @@ pub struct Object {
     /// Whether the agent is connected now; status may be old when it is not.
     #[prost(bool, tag = "12")]
     pub agent_connected: bool,
+    /// For how many seconds the object outlives the agent's last contact with the hub; 0 for as long as the intent lives.
+    #[prost(uint32, tag = "13")]
+    pub ttl_seconds: u32,
 }
 /// The last result.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -212,9 +212,8 @@ async fn a_certificate_that_the_store_does_not_know_ends_when_it_says_and_can_be
     });
     assert_eq!(asked.await, pb::drain::Reason::Certificate);
     drop(session);
-    hub.revoke(&serial(disk.kept.lock().unwrap().proven.clone().as_ref()))
-        .await
-        .unwrap();
+    let proven = disk.kept.lock().unwrap().proven.clone();
+    hub.revoke(&serial(proven.as_ref())).await.unwrap();
     hub.stop().await;
 }
 

@@ -55,6 +55,15 @@ fn state(row: &IntentRow, result: &pb::ApplyResult, link: Link) -> pb::IntentSta
     }
 }
 
+/// The time to live of an intent; 0 without one. Pure.
+fn ttl_seconds(row: &IntentRow) -> u32 {
+    // A tombstone's options are of another kind.
+    if row.tombstone {
+        return 0;
+    }
+    pb::Apply::decode(row.options.as_slice()).map_or(0, |apply| apply.ttl_seconds)
+}
+
 /// An object of the API. Pure.
 pub fn object(row: IntentRow, status: Option<StatusRow>, link: Link) -> pb::Object {
     let result = pb::ApplyResult::decode(row.result.as_slice()).unwrap_or_default();
@@ -90,6 +99,7 @@ pub fn object(row: IntentRow, status: Option<StatusRow>, link: Link) -> pb::Obje
         }),
         status,
         agent_connected: link.connected,
+        ttl_seconds: ttl_seconds(&row),
         owner: row.owner,
         json: row.body.into(),
     }

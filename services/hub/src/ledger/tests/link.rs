@@ -51,7 +51,19 @@ async fn a_time_to_live_is_told_with_the_intent_and_in_a_list_and_changes_with_a
             panic!("{rows:?}")
         };
         assert_eq!((apply.ttl_seconds, entries[0].ttl_seconds), (60, 60));
+        assert_eq!(shown_ttl(store).await, 60);
+        delete(store, &["a"]).await.unwrap();
+        assert_eq!(shown_ttl(store).await, 0);
     }
+}
+
+/// What the API says of the time to live.
+async fn shown_ttl(store: &Store) -> u32 {
+    let (_, (intent, status)) = store
+        .read("get", |conn| read::get(conn, "c1", &key("a")))
+        .await
+        .unwrap();
+    crate::ledger::object(intent, status, crate::ledger::Link::default()).ttl_seconds
 }
 
 #[tokio::test]
