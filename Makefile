@@ -21,7 +21,7 @@ test: packages ## all tests
 	integration/test.sh
 
 simulate: ## the link of hub and agent through faults: SEEDS=10000, or SEED=n to replay one
-	cargo test -p upm-agent --lib -- --nocapture simulation::tests
+	cargo test --release --locked -p upm-agent --lib -- --nocapture simulation::tests
 
 mutations: ## shows which oracle of the simulation catches which fault
 	cargo test -p upm-agent --features mutations --lib -- --nocapture --test-threads=1 simulation::mutations

@@ -3,6 +3,7 @@
 //! Everything under `gen/` is made by `upm-codegen` and committed; a test fails when it is stale. This crate decides nothing;
 //! [`ledger`] is the arithmetic that both ends of the ledger stream must do alike.
 
+pub mod codec;
 pub mod file;
 pub mod ledger;
 pub mod mutation;

@@ -32,6 +32,9 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const USAGE: &str = "fleet run FOLDER | seed FOLDER AGENTS INTENTS BIG | hub FOLDER PORT | agents FOLDER PORT FIRST COUNT INTENTS | probes FOLDER PORT INTENTS";
 
 fn main() -> anyhow::Result<()> {

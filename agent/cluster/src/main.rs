@@ -6,6 +6,9 @@ use clap::Parser as _;
 use upm_agent::options::Options;
 use upm_mesh::{Drain, TelemetryConfig, telemetry};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();

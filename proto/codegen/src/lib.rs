@@ -37,6 +37,7 @@ pub fn generate(root: &Path, out: &Path) -> anyhow::Result<()> {
     tonic_prost_build::configure()
         .out_dir(out)
         .emit_rerun_if_changed(false)
+        .codec_path("crate::codec::SmallCodec")
         .bytes(".upm.hub.v1")
         .bytes(".upm.unit.v1")
         .compile_fds(compiler.file_descriptor_set())

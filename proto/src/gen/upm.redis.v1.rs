@@ -689,7 +689,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/CreateRedisService",
             );
@@ -713,7 +713,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/GetRedisService",
             );
@@ -740,7 +740,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/ListRedisServices",
             );
@@ -765,7 +765,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/UpdateRedisService",
             );
@@ -792,7 +792,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/DeleteRedisService",
             );
@@ -819,7 +819,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/RestartRedisService",
             );
@@ -846,7 +846,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/SwitchoverRedisService",
             );
@@ -876,7 +876,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/HorizontalScaleRedisService",
             );
@@ -903,7 +903,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/GetConnection",
             );
@@ -925,7 +925,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/GetPassword",
             );
@@ -950,7 +950,7 @@ pub mod redis_services_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.redis.v1.RedisServices/WatchRedisServices",
             );
@@ -1173,7 +1173,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1219,7 +1219,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1265,7 +1265,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListRedisServicesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1311,7 +1311,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpdateRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1357,7 +1357,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1403,7 +1403,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RestartRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1452,7 +1452,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SwitchoverRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1504,7 +1504,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HorizontalScaleRedisServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1549,7 +1549,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetConnectionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1594,7 +1594,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPasswordSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1642,7 +1642,7 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchRedisServicesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -556,7 +556,7 @@ pub mod unit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.UnitService/GetUnit",
             );
@@ -581,7 +581,7 @@ pub mod unit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.UnitService/WatchUnit",
             );
@@ -603,7 +603,7 @@ pub mod unit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.UnitService/StartProcess",
             );
@@ -625,7 +625,7 @@ pub mod unit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.UnitService/StopProcess",
             );
@@ -650,7 +650,7 @@ pub mod unit_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.UnitService/RenderConfiguration",
             );
@@ -818,7 +818,7 @@ pub mod unit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetUnitSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -864,7 +864,7 @@ pub mod unit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchUnitSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -909,7 +909,7 @@ pub mod unit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StartProcessSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -954,7 +954,7 @@ pub mod unit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StopProcessSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1000,7 +1000,7 @@ pub mod unit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RenderConfigurationSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1150,7 +1150,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/ObserveMember",
             );
@@ -1175,7 +1175,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/PromiseEpoch",
             );
@@ -1199,7 +1199,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/FollowPrimary",
             );
@@ -1223,7 +1223,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/GrantPrimary",
             );
@@ -1248,7 +1248,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/PauseWrites",
             );
@@ -1272,7 +1272,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/ResumeWrites",
             );
@@ -1296,7 +1296,7 @@ pub mod redis_member_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/upm.unit.v1.RedisMemberService/AwaitOffset",
             );
@@ -1469,7 +1469,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ObserveMemberSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1515,7 +1515,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PromiseEpochSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1561,7 +1561,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FollowPrimarySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1607,7 +1607,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GrantPrimarySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1653,7 +1653,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PauseWritesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1699,7 +1699,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeWritesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1745,7 +1745,7 @@ pub mod redis_member_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AwaitOffsetSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -6,12 +6,14 @@
 pub mod agents;
 #[cfg(feature = "testing")]
 pub mod backup;
+mod counters;
 pub mod enrol;
 mod object;
 pub mod read;
 pub mod replicas;
 mod rows;
 pub mod session;
+mod statements;
 pub mod write;
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub(crate) struct Cluster {
     pub(crate) unseen: BTreeSet<String>,
     /// The highest generation that was ever written per intent.
     pub(crate) highest: HashMap<Vec<u8>, u64>,
+    /// Whether the ledger was replaced by an older one: that may want an object which the newer one had deleted, as it was then.
+    pub(crate) restored: bool,
     /// How often each generation was refused.
     pub(crate) refused: HashMap<(Vec<u8>, u64), u32>,
     /// Every (key, intent) that was deleted.
@@ -105,8 +107,9 @@ impl Cluster {
                 }
                 Decision::Write => {
                     let highest = self.highest.entry(uid.to_vec()).or_default();
+                    let wanted_again = self.restored && live.is_none();
                     assert!(
-                        *highest <= apply.generation,
+                        *highest <= apply.generation || wanted_again,
                         "I2: {text} went back from {highest} to {}",
                         apply.generation
                     );

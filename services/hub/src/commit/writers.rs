@@ -57,6 +57,16 @@ impl Asked {
         }
     }
 
+    /// As part of a larger transaction: refused without a trace. A request of one row needs no savepoint for that, as it is checked in full
+    /// before anything is written.
+    fn run_within(&self, conn: &mut Connection) -> Result<Outcome, Error> {
+        if self.rows() == 1 {
+            self.run(conn)
+        } else {
+            conn.transaction(|conn| self.run(conn))
+        }
+    }
+
     fn run(&self, conn: &mut Connection) -> Result<Outcome, Error> {
         match &self.what {
             What::Apply(intents) => write::apply_objects(conn, &self.agent, &self.writer, intents),
@@ -164,7 +174,7 @@ impl Writes {
                 .store
                 .transact("write ledgers", move |conn| {
                     todo.iter()
-                        .map(|asked| match conn.transaction(|conn| asked.run(conn)) {
+                        .map(|asked| match asked.run_within(conn) {
                             Err(error) if is_of_the_store(&error) => Err(error),
                             done => Ok(done),
                         })

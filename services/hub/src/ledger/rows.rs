@@ -7,6 +7,7 @@ use upm_proto::{
 };
 use upm_store::Connection;
 
+use super::statements::{SaveIntent, SaveStatus};
 use crate::{
     Error,
     accounts::Pin,
@@ -105,24 +106,6 @@ impl AgentRow {
         self.subject.clear();
     }
 
-    pub(super) fn set_root(&mut self, root: Root) {
-        self.root = hex::encode(root.to_bytes());
-    }
-
-    pub(super) fn set_status_root(&mut self, root: Root) {
-        self.status_root = hex::encode(root.to_bytes());
-    }
-
-    pub(super) fn next_rev(&mut self) -> i64 {
-        self.head_rev += 1;
-        self.head_rev
-    }
-
-    pub(super) fn next_change(&mut self) -> i64 {
-        self.change_seq += 1;
-        self.change_seq
-    }
-
     /// Reads and locks the row until the transaction ends.
     pub fn lock(conn: &mut Connection, id: &str) -> Result<Option<Self>, Error> {
         if upm_store::lock::is_needed(conn) && !upm_store::lock::row(conn, "agents", "id", id)? {
@@ -146,7 +129,8 @@ impl AgentRow {
     }
 }
 
-fn read_root(text: &str) -> Root {
+/// A root column; what is not one reads as the root of nothing.
+pub(super) fn read_root(text: &str) -> Root {
     hex::decode(text)
         .ok()
         .and_then(|bytes| Root::from_bytes(&bytes))
@@ -154,7 +138,7 @@ fn read_root(text: &str) -> Root {
 }
 
 /// An intent or a tombstone, with its last result.
-#[derive(Debug, Clone, Queryable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = intents)]
 pub struct IntentRow {
     /// Whose ledger.
@@ -214,6 +198,39 @@ impl IntentRow {
             .optional()?)
     }
 
+    /// Writes the row, over the one of its key if one `exists`.
+    pub(super) fn save(&self, conn: &mut Connection, exists: bool) -> Result<(), Error> {
+        if !exists {
+            diesel::insert_into(intents::table)
+                .values(self)
+                .execute(conn)?;
+            return Ok(());
+        }
+        SaveIntent {
+            version: &self.version,
+            owner: &self.owner,
+            writer_epoch: self.writer_epoch,
+            intent_uid: &self.intent_uid,
+            generation: self.generation,
+            digest: &self.digest,
+            body: &self.body,
+            options: &self.options,
+            priority: self.priority,
+            rev: self.rev,
+            tombstone: self.tombstone,
+            traceparent: &self.traceparent,
+            outcome: self.outcome,
+            result_generation: self.result_generation,
+            result: &self.result,
+            result_us: self.result_us,
+            change_seq: self.change_seq,
+            agent: &self.agent,
+            key_text: &self.key_text,
+        }
+        .execute(conn)?;
+        Ok(())
+    }
+
     /// The key.
     pub fn key(&self) -> pb::Key {
         pb::Key {
@@ -258,7 +275,7 @@ pub(super) fn is_settled(outcome: Outcome) -> bool {
 }
 
 /// The last status of an object.
-#[derive(Debug, Clone, Queryable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = statuses)]
 pub struct StatusRow {
     /// Whose ledger.
@@ -298,6 +315,34 @@ impl StatusRow {
             .find((agent, text))
             .get_result::<Self>(conn)
             .optional()?)
+    }
+
+    /// Writes the row, over the one of its key if one `exists`.
+    pub(super) fn save(&self, conn: &mut Connection, exists: bool) -> Result<(), Error> {
+        if !exists {
+            diesel::insert_into(statuses::table)
+                .values(self)
+                .execute(conn)?;
+            return Ok(());
+        }
+        SaveStatus {
+            intent_uid: &self.intent_uid,
+            intent_generation: self.intent_generation,
+            observed_generation: self.observed_generation,
+            resource_version: &self.resource_version,
+            digest: &self.digest,
+            body: &self.body,
+            gone: self.gone,
+            edges: &self.edges,
+            epoch: self.epoch,
+            seq: self.seq,
+            change_seq: self.change_seq,
+            update_us: self.update_us,
+            agent: &self.agent,
+            key_text: &self.key_text,
+        }
+        .execute(conn)?;
+        Ok(())
     }
 
     /// Counts the status in or out of a root.

@@ -10,12 +10,14 @@ use upm_proto::{
 use upm_store::{Connection, time};
 
 use super::{
+    counters::Counters,
     rows::{AgentRow, IntentRow, StatusRow, unhex},
+    statements::SaveResult,
     write::purge,
 };
 use crate::{
     Error,
-    schema::{intents, interests, inventory, statuses},
+    schema::{agents, intents, interests, inventory},
     session::{
         Body, Claim, Class, Command, Committed, Fresh, IndexEntry, Refusal, Reply, Row, cut,
     },
@@ -76,8 +78,14 @@ pub fn claim(
         0
     };
     row.message.clear();
-    purge_durable(conn, &mut row, durable_before)?;
     row.save(conn)?;
+    if row.durable_rev > durable_before
+        && let Some(mut counters) = Counters::read(conn, agent)?
+    {
+        purge_durable(conn, &mut counters, durable_before)?;
+        counters.save(conn)?;
+        row.compacted_rev = counters.compacted_rev;
+    }
     let resume = interests::table
         .filter(interests::agent.eq(agent))
         .select((interests::watch, interests::bookmark))
@@ -115,7 +123,7 @@ pub fn read(
     epoch: u64,
     command: &Command,
 ) -> Result<Reply, Error> {
-    let Some(row) = AgentRow::read(conn, agent)?.filter(|row| row.epoch as u64 == epoch) else {
+    let Some(row) = Counters::read(conn, agent)?.filter(|row| row.epoch as u64 == epoch) else {
         return Ok(Reply::Fenced);
     };
     match command {
@@ -136,7 +144,7 @@ pub fn read(
     }
 }
 
-fn scan(conn: &mut Connection, agent: &AgentRow, after: u64) -> Result<Reply, Error> {
+fn scan(conn: &mut Connection, agent: &Counters, after: u64) -> Result<Reply, Error> {
     let mut rows = intents::table
         .filter(intents::agent.eq(&agent.id))
         .filter(intents::rev.gt(after as i64))
@@ -179,7 +187,7 @@ fn class(tombstone: bool, priority: i32) -> Class {
 }
 
 /// What a session would find if it looked at these rows, which were just written, from the head `after` on.
-pub(super) fn fresh(agent: &AgentRow, after: i64, rows: Vec<IntentRow>) -> Result<Fresh, Error> {
+pub(super) fn fresh(agent: &Counters, after: i64, rows: Vec<IntentRow>) -> Result<Fresh, Error> {
     let rows = rows
         .into_iter()
         .filter(|row| !(row.tombstone && Mutation::TombstoneDropped.is_on()))
@@ -265,7 +273,7 @@ type IndexColumns = (
     Vec<u8>,
 );
 
-fn index(conn: &mut Connection, agent: &AgentRow) -> Result<Reply, Error> {
+fn index(conn: &mut Connection, agent: &Counters) -> Result<Reply, Error> {
     let entries = intents::table
         .filter(intents::agent.eq(&agent.id))
         .filter(intents::tombstone.eq(false))
@@ -329,7 +337,7 @@ pub fn commit(
     epoch: u64,
     commands: &[&Command],
 ) -> Result<Vec<Reply>, Error> {
-    let row = AgentRow::lock(conn, agent)?
+    let row = Counters::lock(conn, agent)?
         .filter(|row| row.epoch as u64 == epoch || Mutation::EpochUnchecked.is_on());
     let Some(mut row) = row else {
         return Ok(commands.iter().map(|_| Reply::Fenced).collect());
@@ -373,11 +381,13 @@ pub fn commit(
                 Committed::Received
             }
             Command::PruneHeld(held) => {
-                row.message = format!(
-                    "{} objects are not in the ledger and were kept: {}",
-                    held.count,
-                    held.reason.chars().take(500).collect::<String>()
-                );
+                let reason = held.reason.chars().take(500).collect::<String>();
+                let count = held.count;
+                diesel::update(agents::table.find(agent))
+                    .set(agents::message.eq(format!(
+                        "{count} objects are not in the ledger and were kept: {reason}"
+                    )))
+                    .execute(conn)?;
                 Committed::PruneHeld
             }
             _ => return Err(Error::Corrupt("command")),
@@ -389,7 +399,7 @@ pub fn commit(
 }
 
 /// Tombstones that are settled and that the agent holds durably are forgotten.
-fn purge_durable(conn: &mut Connection, agent: &mut AgentRow, before: i64) -> Result<(), Error> {
+fn purge_durable(conn: &mut Connection, agent: &mut Counters, before: i64) -> Result<(), Error> {
     if agent.durable_rev <= before {
         return Ok(());
     }
@@ -407,44 +417,52 @@ fn purge_durable(conn: &mut Connection, agent: &mut AgentRow, before: i64) -> Re
 
 fn commit_result(
     conn: &mut Connection,
-    agent: &mut AgentRow,
+    agent: &mut Counters,
     result: &pb::ApplyResult,
 ) -> Result<(), Error> {
     let Some(key) = &result.key else {
         return Ok(());
     };
-    let Some(mut row) = IntentRow::read(conn, &agent.id, &key_text(key))? else {
+    let (text, uid) = (key_text(key), hex::encode(&result.intent_uid));
+    let (encoded, now) = (result.encode_to_vec(), time::now_us());
+    let mut save = SaveResult {
+        outcome: result.outcome,
+        result_generation: result.generation as i64,
+        result: &encoded,
+        result_us: now,
+        change_seq: agent.change_seq + 1,
+        agent: &agent.id,
+        key_text: &text,
+        intent_uid: &uid,
+        generation: result.generation as i64,
+        tombstone: false,
+    };
+    if save.execute(conn)? == 1 {
+        agent.next_change();
+        return Ok(());
+    }
+    // Not of a live intent: of a tombstone, or of what is over.
+    let Some(mut row) = IntentRow::read(conn, &agent.id, &text)? else {
         return Ok(());
     };
-    let current = row.intent_uid == hex::encode(&result.intent_uid)
-        && row.generation as u64 == result.generation;
-    if !current {
+    if !row.tombstone || row.intent_uid != uid || row.generation as u64 != result.generation {
         return Ok(());
     }
     row.outcome = result.outcome;
     row.result_generation = row.generation;
-    row.result_us = time::now_us();
-    row.result = result.encode_to_vec();
-    row.change_seq = agent.next_change();
-    if row.tombstone && row.is_settled() && row.rev <= agent.durable_rev {
+    if row.is_settled() && row.rev <= agent.durable_rev {
         return purge(conn, agent, &row);
     }
-    diesel::update(intents::table.find((&row.agent, &row.key_text)))
-        .set((
-            intents::outcome.eq(row.outcome),
-            intents::result_generation.eq(row.result_generation),
-            intents::result.eq(&row.result),
-            intents::result_us.eq(row.result_us),
-            intents::change_seq.eq(row.change_seq),
-        ))
-        .execute(conn)?;
+    save.tombstone = true;
+    save.execute(conn)?;
+    agent.next_change();
     Ok(())
 }
 
 /// Keeps an update; false when it is a patch of something that is not here, so that it must be sent in full.
 fn commit_status(
     conn: &mut Connection,
-    agent: &mut AgentRow,
+    agent: &mut Counters,
     update: &pb::StatusUpdate,
 ) -> Result<bool, Error> {
     let Some(key) = &update.key else {
@@ -504,14 +522,8 @@ fn commit_status(
     let known = intent.key();
     if let Some(before) = &before {
         before.count(&known, &mut root, false);
-        diesel::update(statuses::table.find((&row.agent, &row.key_text)))
-            .set(&row)
-            .execute(conn)?;
-    } else {
-        diesel::insert_into(statuses::table)
-            .values(&row)
-            .execute(conn)?;
     }
+    row.save(conn, before.is_some())?;
     row.count(&known, &mut root, true);
     agent.set_status_root(root);
     Ok(true)

@@ -8,7 +8,10 @@ use upm_proto::{
 };
 use upm_store::Connection;
 
-use super::rows::{AgentRow, IntentRow, StatusRow};
+use super::{
+    counters::Counters,
+    rows::{IntentRow, StatusRow},
+};
 use crate::{
     Error,
     schema::{intents, statuses, writers},
@@ -174,9 +177,10 @@ fn check_body(key: &pb::Key, body: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn fence(conn: &mut Connection, agent: &str, writer: &Writer) -> Result<(), Error> {
-    let row = writers::table.find((agent, &writer.owner));
-    let current = row
+/// Refuses a writer that another one has replaced; the epoch that is known of its owner.
+fn fence(conn: &mut Connection, agent: &str, writer: &Writer) -> Result<Option<i64>, Error> {
+    let current = writers::table
+        .find((agent, &writer.owner))
         .select(writers::epoch)
         .get_result::<i64>(conn)
         .optional()?;
@@ -186,12 +190,23 @@ fn fence(conn: &mut Connection, agent: &str, writer: &Writer) -> Result<(), Erro
             current: current as u64,
             given: writer.epoch as u64,
         }),
-        Some(current) if current == writer.epoch => Ok(()),
+        known => Ok(known),
+    }
+}
+
+/// Remembers the writer's epoch: the last thing of a request, so that one which is refused leaves nothing behind.
+fn raise(
+    conn: &mut Connection,
+    agent: &str,
+    writer: &Writer,
+    known: Option<i64>,
+) -> Result<(), Error> {
+    match known {
+        Some(known) if known == writer.epoch => {}
         Some(_) => {
-            diesel::update(row)
+            diesel::update(writers::table.find((agent, &writer.owner)))
                 .set(writers::epoch.eq(writer.epoch))
                 .execute(conn)?;
-            Ok(())
         }
         None => {
             diesel::insert_into(writers::table)
@@ -201,9 +216,9 @@ fn fence(conn: &mut Connection, agent: &str, writer: &Writer) -> Result<(), Erro
                     writers::epoch.eq(writer.epoch),
                 ))
                 .execute(conn)?;
-            Ok(())
         }
     }
+    Ok(())
 }
 
 /// What a request wrote, and what the agent's session shall hear of it; `None` when nothing changed.
@@ -217,8 +232,8 @@ pub fn apply_objects(
     wanted: &[Prepared],
 ) -> Result<Outcome, Error> {
     let mut row =
-        AgentRow::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))?;
-    fence(conn, agent, writer)?;
+        Counters::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))?;
+    let known = fence(conn, agent, writer)?;
     let mut written = Vec::with_capacity(wanted.len());
     let (after, mut rows) = (row.head_rev, Vec::new());
     for intent in wanted {
@@ -243,6 +258,7 @@ pub fn apply_objects(
         });
         rows.push(intent_row);
     }
+    raise(conn, agent, writer, known)?;
     if rows.is_empty() {
         return Ok((written, None));
     }
@@ -287,7 +303,7 @@ fn is_same(before: &IntentRow, writer: &Writer, intent: &Prepared) -> Result<boo
 
 fn write_intent(
     conn: &mut Connection,
-    agent: &mut AgentRow,
+    agent: &mut Counters,
     writer: &Writer,
     intent: &Prepared,
     before: Option<IntentRow>,
@@ -344,21 +360,8 @@ fn write_intent(
     };
     row.count(&mut root, true);
     agent.set_root(root);
-    save(conn, &row, replaces)?;
+    row.save(conn, replaces)?;
     Ok(row)
-}
-
-fn save(conn: &mut Connection, row: &IntentRow, exists: bool) -> Result<(), Error> {
-    if exists {
-        diesel::update(intents::table.find((&row.agent, &row.key_text)))
-            .set(row)
-            .execute(conn)?;
-    } else {
-        diesel::insert_into(intents::table)
-            .values(row)
-            .execute(conn)?;
-    }
-    Ok(())
 }
 
 /// How objects are deleted.
@@ -379,8 +382,8 @@ pub fn delete_objects(
     how: How,
 ) -> Result<Outcome, Error> {
     let mut row =
-        AgentRow::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))?;
-    fence(conn, agent, writer)?;
+        Counters::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))?;
+    let known = fence(conn, agent, writer)?;
     let mut written = Vec::with_capacity(keys.len());
     let (after, mut rows) = (row.head_rev, Vec::new());
     for key in keys {
@@ -417,7 +420,7 @@ pub fn delete_objects(
             .encode_to_vec();
             intent.rev = row.next_rev();
             intent.change_seq = row.next_change();
-            save(conn, &intent, true)?;
+            intent.save(conn, true)?;
         }
         written.push(pb::Written {
             key: Some(intent.key()),
@@ -429,6 +432,7 @@ pub fn delete_objects(
             rows.push(intent);
         }
     }
+    raise(conn, agent, writer, known)?;
     if rows.is_empty() {
         return Ok((written, None));
     }
@@ -451,7 +455,7 @@ pub fn check_keys(keys: Vec<pb::Key>) -> Result<Vec<pb::Key>, Error> {
 /// Removes a settled tombstone with its status.
 pub(super) fn purge(
     conn: &mut Connection,
-    agent: &mut AgentRow,
+    agent: &mut Counters,
     row: &IntentRow,
 ) -> Result<(), Error> {
     diesel::delete(intents::table.find((&row.agent, &row.key_text))).execute(conn)?;
@@ -463,7 +467,7 @@ pub(super) fn purge(
 }
 
 /// The status of a tombstone is not counted in the root any more.
-fn forget_status(conn: &mut Connection, agent: &AgentRow, text: &str) -> Result<(), Error> {
+fn forget_status(conn: &mut Connection, agent: &Counters, text: &str) -> Result<(), Error> {
     diesel::delete(statuses::table.find((&agent.id, text))).execute(conn)?;
     Ok(())
 }

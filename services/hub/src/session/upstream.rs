@@ -15,6 +15,10 @@ use super::{
 };
 use crate::overload::Level;
 
+/// Updates of one agent that are taken per millisecond: an agent that says more waits for its credit, merges meanwhile, and costs the
+/// others no more than that. A first burst, of as much as it has credit for, is taken at once.
+const UPDATES_PER_MS: u64 = 10;
+
 /// State of the upward lanes.
 #[derive(Debug, Default)]
 pub(super) struct Upstream {
@@ -28,8 +32,12 @@ pub(super) struct Upstream {
     status_credit: (u32, u64),
     status_window: Window,
     committing_statuses: bool,
+    /// Updates that came since the last commit, before they were merged.
+    status_came: u64,
     /// Not before this while there is too much to do.
     status_at: u64,
+    /// Not before this, because the agent has said too much.
+    share_at: u64,
     inventory: VecDeque<(pb::WatchBatch, u64)>,
     bulk_window: Window,
     committing_inventory: bool,
@@ -74,6 +82,7 @@ impl Upstream {
         }
         self.status_credit.0 += 1;
         self.status_credit.1 += size as u64;
+        self.status_came += batch.updates.len() as u64;
         for update in batch.updates {
             if update.seq <= self.status_seq {
                 return Err(Close::Protocol("a status out of sequence"));
@@ -120,7 +129,7 @@ impl Upstream {
         if self.committing_statuses || self.status_credit.0 == 0 {
             u64::MAX
         } else {
-            self.status_at
+            self.status_at.max(self.share_at)
         }
     }
 
@@ -143,10 +152,11 @@ impl Upstream {
             });
         }
         let pause = level.status_pause_ms();
-        let may = pause == 0 || now >= self.status_at;
+        let may = now >= self.share_at && (pause == 0 || now >= self.status_at);
         if may && !self.committing_statuses && self.status_credit.0 > 0 {
             self.committing_statuses = true;
             self.status_at = now + pause;
+            self.share_at = now + std::mem::take(&mut self.status_came) / UPDATES_PER_MS;
             let updates = std::mem::take(&mut self.updates);
             let mut updates = updates.into_values().collect::<Vec<_>>();
             updates.sort_by_key(|u| u.seq);

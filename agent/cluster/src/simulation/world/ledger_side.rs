@@ -148,6 +148,7 @@ impl World {
             .await
             .unwrap();
         self.restored = true;
+        self.cluster.restored = true;
         self.history = past.history;
         self.wanted = past.wanted;
     }

@@ -4,15 +4,21 @@ use super::*;
 use crate::overload::Level;
 
 fn batch(seq: u64) -> agent_frame::Message {
+    batches(seq, seq)
+}
+
+/// Updates of one key, from one sequence number to another.
+fn batches(from: u64, to: u64) -> agent_frame::Message {
+    let update = |seq| pb::StatusUpdate {
+        seq,
+        key: Some(pb::Key {
+            name: "a".into(),
+            ..pb::Key::default()
+        }),
+        ..pb::StatusUpdate::default()
+    };
     agent_frame::Message::Status(pb::StatusBatch {
-        updates: vec![pb::StatusUpdate {
-            seq,
-            key: Some(pb::Key {
-                name: "a".into(),
-                ..pb::Key::default()
-            }),
-            ..pb::StatusUpdate::default()
-        }],
+        updates: (from..=to).map(update).collect(),
     })
 }
 
@@ -86,4 +92,24 @@ fn when_it_is_green_again_status_goes_at_once_and_inventory_goes_on() {
     session.reply(60, committed(2));
     session.frame(70, up(batch(3)));
     assert_eq!(updates(&commands(&mut session)), [3]);
+}
+
+#[test]
+fn an_agent_that_says_too_much_waits_for_its_credit_and_its_last_word_counts() {
+    let mut session = live(0);
+    // A first burst goes at once: 10 updates per millisecond are its share.
+    session.frame(10, up(batches(1, 250)));
+    assert_eq!(updates(&commands(&mut session)), [250]);
+    session.reply(11, committed(250));
+    session.frame(12, up(batches(251, 300)));
+    assert!(updates(&commands(&mut session)).is_empty());
+    assert_eq!(session.deadline(), 35);
+    session.frame(34, up(batches(301, 310)));
+    assert!(updates(&commands(&mut session)).is_empty());
+    session.tick(35);
+    assert_eq!(updates(&commands(&mut session)), [310]);
+    session.reply(36, committed(310));
+    // 60 updates more are 6 ms.
+    session.frame(42, up(batch(311)));
+    assert_eq!(updates(&commands(&mut session)), [311]);
 }
