@@ -123,13 +123,15 @@ impl Session {
     /// The connection is gone. Work goes on.
     pub fn disconnect(&mut self, now: u64) {
         self.now = now;
+        if self.link.is_live() {
+            self.count_anew();
+        }
         self.link = Link::default();
         self.lanes = Lanes::default();
         self.gathering = None;
         self.results.disconnected();
         self.registers.disconnected();
         self.inventories.disconnected();
-        self.schedule.no_word(self.copy.expired());
     }
 
     /// A frame of the hub.

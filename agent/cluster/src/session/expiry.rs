@@ -96,7 +96,17 @@ impl Session {
             return;
         }
         let back = self.copy.expired().cloned().collect::<Vec<_>>();
-        for text in back {
+        self.live_on(back);
+    }
+
+    /// There was a session, without the hub's word on everything: the time to live of what is not removed yet begins anew.
+    pub(super) fn count_anew(&mut self) {
+        let there = self.schedule.not_removed(self.copy.expired());
+        self.live_on(there);
+    }
+
+    fn live_on(&mut self, texts: Vec<String>) {
+        for text in texts {
             if let Some(ttl_s) = self.copy.get(&text).map(|e| e.ttl_s) {
                 self.copy.set_life(&text, ttl_s, false);
             }

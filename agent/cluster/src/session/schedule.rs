@@ -235,17 +235,18 @@ impl Schedule {
         }
     }
 
-    /// What waits for the hub's word need not wait any longer.
-    pub(super) fn no_word<'a>(&mut self, expired: impl Iterator<Item = &'a String>) {
-        for text in expired {
-            if self
-                .slots
-                .get(text)
-                .is_some_and(|s| s.state == State::Blocked)
-            {
-                self.retry_now(text, true);
-            }
-        }
+    /// Which of these have not begun to be removed, or not succeeded.
+    pub(super) fn not_removed<'a>(&self, expired: impl Iterator<Item = &'a String>) -> Vec<String> {
+        expired
+            .filter(|text| {
+                let state = self.slots.get(*text).map(|slot| &slot.state);
+                matches!(
+                    state,
+                    Some(State::Ready | State::Blocked | State::Backoff(_))
+                )
+            })
+            .cloned()
+            .collect()
     }
 
     /// A connection begins: bodies are asked for again.

@@ -16,8 +16,10 @@ use crate::{applier::decide::Live, session::Work};
 
 /// A process that has just begun removes nothing before it could dial, in milliseconds.
 const GRACE_MS: u64 = 30_000;
-/// Beyond its time to live an object stays for no longer than this: a restart, its first dial, the steps of the simulation.
-const SLACK_MS: u64 = 60_000;
+/// Beyond its time to live an object stays for no longer than this, for the steps of the simulation …
+const SLACK_MS: u64 = 20_000;
+/// … and this for each restart of the agent: the old process's lease, what it had not noted, what a wrong clock hides, the first dial.
+const RESTART_MS: u64 = 15_000 + 10_000 + 10_000 + GRACE_MS;
 
 /// The objects of a cluster.
 pub(super) type Objects = BTreeMap<String, (pb::Key, Live)>;
@@ -176,7 +178,7 @@ pub(super) fn only_time_to_live_has_passed(world: &World, before: &Objects, sile
         match world.cluster.objects.get(text) {
             Some((_, is)) if ttl == 0 => assert_eq!(is, was, "G10: {text} has changed"),
             Some(_) => assert!(
-                silence < ttl + SLACK_MS,
+                silence < ttl + SLACK_MS + world.silence.restarts * RESTART_MS,
                 "G10: {text} is still there after {silence} ms, it may live for {ttl} ms"
             ),
             None => assert!(ttl > 0 && expired, "G10: {text} went and may live for ever"),

@@ -244,7 +244,14 @@ fn a_removal_that_is_tried_again_waits_while_there_is_a_session() {
         "the hub has not said yet whether it wants it"
     );
     hand.session.disconnect(hand.now);
-    assert!(expires(&hand.work()), "and did not come to it");
+    let work = hand.work();
+    assert!(
+        !expires(&work),
+        "and did not come to it: its time begins anew"
+    );
+    hand.end(&work[0], Outcome::Unchanged);
+    wait(&mut hand, 2 * TTL);
+    assert!(expires(&hand.work()));
 }
 
 #[test]

@@ -96,6 +96,7 @@ impl World {
     /// The process ends and another begins: after a crash, or because the old one stands still.
     pub(super) fn restart_agent(&mut self) {
         self.cut();
+        self.silence.restarts += 1;
         if self.rng.random_bool(0.3) {
             self.late
                 .extend(std::mem::take(&mut self.running).into_iter().filter(|b| {

@@ -14,6 +14,8 @@ pub(in super::super) struct Silence {
     pub(in super::super) lives: HashMap<(Vec<u8>, u64), u32>,
     /// When the agent asked for the removal of an object whose time to live had run out, by key and intent.
     pub(in super::super) expired: HashMap<(String, Vec<u8>), u64>,
+    /// Processes of the agent that have begun since the hub went.
+    pub(in super::super) restarts: u64,
     /// Deletions that were judged.
     pub(in super::super) judged: usize,
     /// Nothing may go before its time has passed since then …
@@ -74,6 +76,7 @@ impl World {
     /// The hub cannot be reached for a while, the agent works on and may be restarted; `by` is in milliseconds.
     pub(in super::super) async fn silence(&mut self, by: u64) {
         self.cut();
+        self.silence.restarts = 0;
         let until = self.now + by;
         while self.now < until {
             self.redial_at = until;
