@@ -49,8 +49,9 @@ layer_of_changes() { # ROOT SINCE
   layer_store "$tar"
 }
 
-# The upstream version of a package in a root or layer: 7.0.15 of 5:7.0.15-1~deb12u10.
+# The upstream version of a package in a root or layer: 7.0.15 of 5:7.0.15-1~deb12u10. It reads to the end: who stops listening ends `tar`
+# with an error.
 package_version() { # LAYER PACKAGE
   tar -xOf "$IMAGES/layers/$1.tar" ./var/lib/dpkg/status |
-    awk -v package="$2" '$1 == "Package:" { here = $2 == package } here && $1 == "Version:" { sub(/^[0-9]+:/, "", $2); sub(/-[^-]*$/, "", $2); print $2; exit }'
+    awk -v package="$2" '$1 == "Package:" { here = $2 == package } here && $1 == "Version:" && !said { sub(/^[0-9]+:/, "", $2); sub(/-[^-]*$/, "", $2); print $2; said = 1 }'
 }
