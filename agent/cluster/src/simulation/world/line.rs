@@ -180,7 +180,8 @@ impl World {
                     ..pb::Windows::default()
                 });
             }
-            Some(agent_frame::Message::Status(batch)) if !self.calm => {
+            // Most status comes when everything settles, so there too.
+            Some(agent_frame::Message::Status(batch)) => {
                 for update in &mut batch.updates {
                     if let Some(status_update::Body::Patch(patch)) = &mut update.body
                         && self.rng.random_bool(0.2)
