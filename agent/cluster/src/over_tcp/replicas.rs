@@ -16,13 +16,18 @@ struct Pair {
     agent: AgentSide,
 }
 
-/// Two replicas, and an agent whose session is at the first.
-async fn pair() -> Pair {
+/// What all replicas have in common: a store on MariaDB, a folder, the authority.
+async fn shared() -> (String, tempfile::TempDir, Arc<mesh::Authority>) {
     let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
         .await
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
+    (url, folder, Arc::new(mesh::Authority::create().unwrap()))
+}
+
+/// Two replicas, and an agent whose session is at the first.
+async fn pair() -> Pair {
+    let (url, folder, authority) = shared().await;
     let mut one = replica("one", &url, &authority, local().await).await;
     let two = replica("two", &url, &authority, local().await).await;
     let (token, pin) = one.token(true).await;
@@ -183,11 +188,7 @@ async fn a_replica_asks_the_one_with_the_session_for_what_only_that_one_can_do()
 
 #[tokio::test]
 async fn the_agents_of_a_replica_that_died_are_not_connected_and_come_to_another() {
-    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
-        .await
-        .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let (url, folder, authority) = shared().await;
     // a runtime of its own, so that it can end like a process that is killed: without a word
     let process = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -237,11 +238,7 @@ async fn the_agents_of_a_replica_that_died_are_not_connected_and_come_to_another
 
 #[tokio::test]
 async fn revoking_one_certificate_at_a_replica_cuts_its_session_at_the_other_within_a_second() {
-    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
-        .await
-        .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let (url, folder, authority) = shared().await;
     let mut one = replica("one", &url, &authority, local().await).await;
     let mut two = replica("two", &url, &authority, local().await).await;
     let (token, pin) = one.token(true).await;
@@ -280,11 +277,7 @@ async fn revoking_one_certificate_at_a_replica_cuts_its_session_at_the_other_wit
 
 #[tokio::test]
 async fn what_one_replica_has_revoked_is_renewed_by_no_other_though_it_has_not_heard_of_it() {
-    let url = tokio::task::spawn_blocking(upm_store::testing::mariadb_url)
-        .await
-        .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Arc::new(mesh::Authority::create().unwrap());
+    let (url, folder, authority) = shared().await;
     let deaf = |name: &str| upm_hub::Config {
         replica: name.into(),
         poll_ms: 3_600_000,

@@ -1,7 +1,7 @@
 //! Agents as administrators see them: join tokens, approval, revocation, the end.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use diesel::prelude::*;
+use diesel::{dsl, prelude::*};
 use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
 use upm_store::{Connection, time};
@@ -112,10 +112,7 @@ pub fn revoke(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     row.epoch += 1;
     row.save(conn)?;
     diesel::update(certificates::table.filter(certificates::agent.eq(agent)))
-        .set((
-            certificates::revoked.eq(true),
-            certificates::revoked_us.eq(time::now_us()),
-        ))
+        .set(revoked_now())
         .execute(conn)?;
     diesel::delete(
         join_tokens::table
@@ -124,6 +121,17 @@ pub fn revoke(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     )
     .execute(conn)?;
     Ok(())
+}
+
+/// What makes a certificate a revoked one.
+pub(super) fn revoked_now() -> (
+    dsl::Eq<certificates::revoked, bool>,
+    dsl::Eq<certificates::revoked_us, i64>,
+) {
+    (
+        certificates::revoked.eq(true),
+        certificates::revoked_us.eq(time::now_us()),
+    )
 }
 
 /// Revokes one certificate of an agent, and those that were asked for in sessions of it. Again is no error.
@@ -149,10 +157,7 @@ pub fn revoke_certificate(conn: &mut Connection, agent: &str, serial: &str) -> R
         next.retain(|print| !all.contains(print));
     }
     diesel::update(certificates::table.filter(certificates::fingerprint.eq_any(&all)))
-        .set((
-            certificates::revoked.eq(true),
-            certificates::revoked_us.eq(time::now_us()),
-        ))
+        .set(revoked_now())
         .execute(conn)?;
     Ok(())
 }
@@ -185,10 +190,7 @@ pub fn delete(conn: &mut Connection, agent: &str, force: bool) -> Result<(), Err
     // Its certificates are remembered until they end: another agent may get the id, and they must not open its sessions.
     // Other replicas cut what was opened with them.
     diesel::update(certificates::table.filter(certificates::agent.eq(agent)))
-        .set((
-            certificates::revoked.eq(true),
-            certificates::revoked_us.eq(time::now_us()),
-        ))
+        .set(revoked_now())
         .execute(conn)?;
     diesel::delete(agents::table.find(agent)).execute(conn)?;
     Ok(())

@@ -4,7 +4,10 @@ use diesel::prelude::*;
 use upm_proto::ledger::Root;
 use upm_store::Connection;
 
-use super::{rows::read_root, statements::SaveCounters};
+use super::{
+    rows::{lock_agent, read_root},
+    statements::SaveCounters,
+};
 use crate::{Error, schema::agents};
 
 /// The part of an agent's row that commits change.
@@ -40,10 +43,11 @@ pub(crate) struct Counters {
 impl Counters {
     /// Reads and locks the agent's row until the transaction ends.
     pub(crate) fn lock(conn: &mut Connection, id: &str) -> Result<Option<Self>, Error> {
-        if upm_store::lock::is_needed(conn) && !upm_store::lock::row(conn, "agents", "id", id)? {
-            return Ok(None);
+        if lock_agent(conn, id)? {
+            Self::read(conn, id)
+        } else {
+            Ok(None)
         }
-        Self::read(conn, id)
     }
 
     /// Reads them.

@@ -6,7 +6,10 @@ use upm_mesh as mesh;
 use upm_proto::hub::v1 as pb;
 use upm_store::{Connection, time};
 
-use super::{agents::hash, rows::AgentRow};
+use super::{
+    agents::{hash, revoked_now},
+    rows::AgentRow,
+};
 use crate::{
     Error,
     accounts::{Pin, Refusal, Shown},
@@ -265,12 +268,7 @@ pub fn give_up(conn: &mut Connection, pin: &str) -> Result<usize, Error> {
     let others = certificates::table
         .filter(certificates::revoked.eq(false))
         .filter(certificates::anchor.ne_all(["", pin]));
-    Ok(diesel::update(others)
-        .set((
-            certificates::revoked.eq(true),
-            certificates::revoked_us.eq(time::now_us()),
-        ))
-        .execute(conn)?)
+    Ok(diesel::update(others).set(revoked_now()).execute(conn)?)
 }
 
 /// When a certificate ends, if it is remembered; an error when it was revoked. A certificate of ours that nobody remembers (the store was

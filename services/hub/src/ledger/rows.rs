@@ -108,10 +108,11 @@ impl AgentRow {
 
     /// Reads and locks the row until the transaction ends.
     pub fn lock(conn: &mut Connection, id: &str) -> Result<Option<Self>, Error> {
-        if upm_store::lock::is_needed(conn) && !upm_store::lock::row(conn, "agents", "id", id)? {
-            return Ok(None);
+        if lock_agent(conn, id)? {
+            Self::read(conn, id)
+        } else {
+            Ok(None)
         }
-        Self::read(conn, id)
     }
 
     // Keys are unique, so no LIMIT is asked for: SQLite prepares a statement with a bound LIMIT anew each time.
@@ -127,6 +128,11 @@ impl AgentRow {
             .execute(conn)?;
         Ok(())
     }
+}
+
+/// Locks an agent's row until the transaction ends; false when the lock says that there is none.
+pub(super) fn lock_agent(conn: &mut Connection, id: &str) -> Result<bool, Error> {
+    Ok(!upm_store::lock::is_needed(conn) || upm_store::lock::row(conn, "agents", "id", id)?)
 }
 
 /// A root column; what is not one reads as the root of nothing.
