@@ -15,10 +15,15 @@ trap 'rm -rf "$WORK"' EXIT
 DEFAULT=idle,apply,fanout,resume,status,isolation,storm,memory
 if [ -x "${UPM_TEST_BIN:-$HOME/.cache/upm/bin}/kube-apiserver" ]; then DEFAULT=$DEFAULT,agent; fi
 export SCENES=${SCENES:-$DEFAULT}
-export BENCH_AGENT=$ROOT/target/release/upm-agent
+export BENCH_AGENT=$ROOT/target/small/upm-agent
 run=()
-case ",$SCENES," in *,agent,*) run=("$HERE/real.sh") ;; esac
-(cd "$ROOT" && $CARGO build --release --locked -p upm-agent --example fleet --bin upm-agent)
+cd "$ROOT"
+$CARGO build --release --locked -p upm-agent --example fleet
+case ",$SCENES," in *,agent,*)
+  run=("$HERE/real.sh")
+  $CARGO build --profile small --locked -p upm-agent --bin upm-agent
+  ;;
+esac
 
 # A socket for each agent, on either side, and some for everything else.
 files=$((AGENTS + 8192))

@@ -3,12 +3,15 @@
 
 mod backoff;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use prost::Message as _;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     task::JoinSet,
     time::Instant,
 };
@@ -30,6 +33,8 @@ use crate::{
     tunnel::Tunnels,
 };
 
+/// Frames that are taken in one turn, if they are there.
+const ALONG: usize = 32;
 /// Between two looks at the certificate.
 const CERTIFICATE: Duration = Duration::from_secs(20);
 /// Time for the last frames of a connection.
@@ -139,61 +144,65 @@ impl Driver {
     async fn run(mut self, mut seen: mpsc::Receiver<Seen>, cancel: CancellationToken) {
         let mut flow = Flow::default();
         let mut certificate = tokio::time::interval(CERTIFICATE);
+        let mut cancelled = pin!(cancel.cancelled());
+        let mut timer = pin!(tokio::time::sleep_until(self.began));
         loop {
             self.actions().await;
             self.begin(&mut flow);
+            self.send(&mut flow.ahead);
             let Flow {
                 work,
                 persist,
                 dial,
-                ahead,
+                ahead: _,
             } = &mut flow;
             let mut deadline =
                 self.began + Duration::from_millis(self.session.deadline().min(1 << 40));
             if self.link.is_none() && dial.is_none() {
                 deadline = deadline.min(self.redial);
             }
+            // One that is early costs a look at the clock; most deadlines move away with each frame.
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
             let welcomed = self.link.as_ref().is_some_and(|l| l.welcomed);
             let link = self.link.as_mut();
             let outbound = link.as_ref().map(|l| l.connection.outbound.clone());
-            let queued = outbound
-                .as_ref()
-                .map_or(0, |out| out.max_capacity() - out.capacity());
+            let full = outbound.as_ref().is_some_and(|out| out.capacity() == 0);
             let next = match outbound {
                 Some(_) => self.session.next_kind(),
                 None => Next::Nothing,
             };
-            let may = next == Next::Control || next == Next::Shared && ahead.has_room(queued);
             tokio::select! {
-                () = cancel.cancelled() => break,
-                permit = reserve(outbound.clone()), if may => match permit {
-                    Some(permit) => {
-                        if let Some(frame) = self.session.next_frame() {
-                            ahead.sent(frame.encoded_len());
-                            permit.send(frame);
-                        }
-                    }
-                    None => self.broken(Refused::new("STREAM_BROKEN", "the stream ended", Pause::First)),
+                () = cancelled.as_mut() => break,
+                room = room(outbound.clone()), if next != Next::Nothing && full => if !room {
+                    self.ended();
                 },
                 // All that went out is taken: there is room again.
-                taken = empty(outbound), if next == Next::Shared && !may => if !taken {
-                    self.broken(Refused::new("STREAM_BROKEN", "the stream ended", Pause::First));
+                taken = empty(outbound), if next == Next::Shared && !full => if !taken {
+                    self.ended();
                 },
-                frame = receive(link) => {
-                    let now = self.now();
-                    match frame {
-                        Ok(Some(frame)) => {
-                            self.session.frame(now, frame);
-                            if self.welcomed().await {
-                                certificate.reset_immediately();
-                            }
+                came = receive(link) => {
+                    // What has come along is taken along, until there is something to do about the connection.
+                    let (mut came, mut left) = (Some(came), ALONG);
+                    while let Some(one) = came {
+                        self.heard(one);
+                        if self.welcomed().await {
+                            certificate.reset_immediately();
                         }
-                        Ok(None) => self.broken(Refused::new("STREAM_ENDED", "the hub ended the stream", Pause::First)),
-                        Err(status) => self.broken(refused(&status)),
+                        left -= 1;
+                        came = (left > 0 && self.link.is_some() && !self.session.has_action())
+                            .then(|| receive(self.link.as_mut()).now_or_never())
+                            .flatten();
                     }
                 }
                 Some(done) = work.next() => {
                     let now = self.now();
+                    // What is seen of the object by now goes out together with the result.
+                    for _ in 0..ALONG {
+                        let Ok(seen) = seen.try_recv() else { break };
+                        self.saw(now, seen);
+                    }
                     self.session.done(now, done);
                 }
                 Some(written) = some(persist) => {
@@ -223,7 +232,7 @@ impl Driver {
                     }
                 }
                 Some(_) = self.running.join_next() => {}
-                () = tokio::time::sleep_until(deadline) => {
+                () = timer.as_mut() => {
                     let now = self.now();
                     self.session.tick(now);
                 }
@@ -234,6 +243,52 @@ impl Driver {
         self.running.shutdown().await;
         if let Some(persist) = flow.persist {
             let _ = tokio::time::timeout(FLUSH, persist).await;
+        }
+    }
+
+    /// A frame of the hub, or that there are no more.
+    fn heard(&mut self, came: Result<Option<pb::HubFrame>, tonic::Status>) {
+        match came {
+            Ok(Some(frame)) => {
+                let now = self.now();
+                self.session.frame(now, frame);
+            }
+            Ok(None) => self.broken(Refused::new(
+                "STREAM_ENDED",
+                "the hub ended the stream",
+                Pause::First,
+            )),
+            Err(status) => self.broken(refused(&status)),
+        }
+    }
+
+    /// The stream takes no more frames.
+    fn ended(&mut self) {
+        self.broken(Refused::new(
+            "STREAM_BROKEN",
+            "the stream ended",
+            Pause::First,
+        ));
+    }
+
+    /// Sends what may go now.
+    fn send(&mut self, ahead: &mut Ahead) {
+        let Some(outbound) = self.link.as_ref().map(|l| l.connection.outbound.clone()) else {
+            return;
+        };
+        while ahead.may(
+            self.session.next_kind(),
+            outbound.max_capacity() - outbound.capacity(),
+        ) {
+            let permit = match outbound.try_reserve() {
+                Ok(permit) => permit,
+                Err(TrySendError::Full(())) => return,
+                Err(TrySendError::Closed(())) => return self.ended(),
+            };
+            if let Some(frame) = self.session.next_frame() {
+                ahead.sent(frame.encoded_len());
+                permit.send(frame);
+            }
         }
     }
 
@@ -456,10 +511,12 @@ async fn save(durable: Arc<dyn Durable>, persist: Persist) -> Persist {
     }
 }
 
-async fn reserve(
-    outbound: Option<mpsc::Sender<pb::AgentFrame>>,
-) -> Option<mpsc::OwnedPermit<pb::AgentFrame>> {
-    outbound?.reserve_owned().await.ok()
+/// Waits until another frame may go out; false when the stream has ended.
+async fn room(outbound: Option<mpsc::Sender<pb::AgentFrame>>) -> bool {
+    match outbound {
+        Some(outbound) => outbound.reserve().await.is_ok(),
+        None => false,
+    }
 }
 
 /// Waits until everything that went out is taken; false when the stream has ended.

@@ -14,6 +14,7 @@ use kube::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use upm_crds::names::label;
 use upm_operator::call;
 use upm_proto::{
     hub::v1 as pb,
@@ -25,7 +26,6 @@ use crate::session::{Persist, Stored};
 /// Name of the head; parts are `<name>-0` … `<name>-f`.
 const NAME: &str = "upm-agent-ledger";
 const PARTS: u8 = 16;
-const MANAGER: &str = "upm-agent";
 const ENTRIES: &str = "entries.json";
 /// What the wall clock may add to a silence for each restart, in milliseconds.
 const AWAY_MS: u64 = 60_000;
@@ -246,19 +246,13 @@ impl ConfigMaps {
         let wanted = ConfigMap {
             metadata: kube::core::ObjectMeta {
                 name: Some(name.to_owned()),
-                labels: Some(
-                    [(
-                        "app.kubernetes.io/managed-by".to_owned(),
-                        MANAGER.to_owned(),
-                    )]
-                    .into(),
-                ),
+                labels: Some([(label::MANAGED_BY.to_owned(), label::AGENT.to_owned())].into()),
                 ..kube::core::ObjectMeta::default()
             },
             data: Some(data),
             ..ConfigMap::default()
         };
-        let params = PatchParams::apply(MANAGER).force();
+        let params = PatchParams::apply(label::AGENT).force();
         deadline(self.api.patch(name, &params, &Patch::Apply(&wanted))).await
     }
 }

@@ -9,10 +9,10 @@ use kube::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use upm_crds::names::label;
 use upm_operator::call;
 
 const NAME: &str = "upm-agent-status";
-const MANAGER: &str = "upm-agent";
 /// Between two writes.
 const PACE: Duration = Duration::from_secs(5);
 
@@ -80,19 +80,13 @@ async fn write(api: &Api<ConfigMap>, report: &Report, since: Timestamp) -> anyho
     let wanted = ConfigMap {
         metadata: kube::core::ObjectMeta {
             name: Some(NAME.to_owned()),
-            labels: Some(
-                [(
-                    "app.kubernetes.io/managed-by".to_owned(),
-                    MANAGER.to_owned(),
-                )]
-                .into(),
-            ),
+            labels: Some([(label::MANAGED_BY.to_owned(), label::AGENT.to_owned())].into()),
             ..kube::core::ObjectMeta::default()
         },
         data: Some(data.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
         ..ConfigMap::default()
     };
-    let params = PatchParams::apply(MANAGER).force();
+    let params = PatchParams::apply(label::AGENT).force();
     call::within(
         "write the state of the connection",
         api.patch(NAME, &params, &Patch::Apply(&wanted)),

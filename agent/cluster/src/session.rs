@@ -137,7 +137,7 @@ impl Session {
     /// A frame of the hub.
     pub fn frame(&mut self, now: u64, frame: pb::HubFrame) {
         self.now = now;
-        if self.link.is_idle() {
+        if self.link.is_idle() || self.link.lost {
             return;
         }
         self.link.heard = now;
@@ -207,6 +207,11 @@ impl Session {
         frame
     }
 
+    /// Whether [`Session::next_action`] has one.
+    pub fn has_action(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// The next thing to do outside of the cluster's objects.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -251,7 +256,7 @@ impl Session {
         self.persisting = false;
         self.persist_at = now + PERSIST_MS;
         if self.copy.persisted(persist) && self.link.is_live() {
-            self.link.ack_wanted = true;
+            self.link.want_ack(now);
         }
         self.pump();
     }
@@ -472,14 +477,19 @@ impl Session {
         if !self.link.is_live() || self.link.lost {
             return;
         }
+        let mut along = false;
         while let Some(result) = self.results.next() {
+            along = true;
             self.send(pb::Lane::Result, agent_frame::Message::Result(result));
         }
         while self.link.status.open()
-            && let Some(batch) = self.registers.next(self.now, &self.copy, self.link.patches)
+            && let Some(batch) = self
+                .registers
+                .next(self.now, along, &self.copy, self.link.patches)
         {
             let size = prost::Message::encoded_len(&batch);
             self.link.status.take(size);
+            along = true;
             self.send(pb::Lane::Status, agent_frame::Message::Status(batch));
         }
         while self.link.bulk.open()
@@ -496,7 +506,7 @@ impl Session {
                 agent_frame::Message::Need(pb::Need { rev: needs }),
             );
         }
-        if self.link.ack_due(self.now) {
+        if self.link.ack_due(self.now, along) {
             let ack = pb::DesiredAck {
                 dseq: self.link.received_dseq,
                 // A revision of another ledger says nothing in this one.

@@ -45,6 +45,8 @@ pub mod label {
     pub const TESSERACT_CUBE: &str = "tesseract-cube";
     /// Value of [`MANAGED_BY`] for what the controller of topologies makes.
     pub const KAUNTLET: &str = "kauntlet";
+    /// Value of [`MANAGED_BY`] for what the agent keeps for itself.
+    pub const AGENT: &str = "upm-agent";
 }
 
 /// Annotations.

@@ -116,7 +116,7 @@ impl<K> Informer<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    /// Watches the objects that `config` selects, until `cancel`.
+    /// Watches the objects that `config` selects, until `cancel`. They are kept without their `managedFields`.
     pub fn start(api: Api<K>, config: watcher::Config, cancel: &CancellationToken) -> Self {
         Self::start_indexed(api, config, cancel, |_| Vec::new())
     }
@@ -128,7 +128,11 @@ where
         cancel: &CancellationToken,
         keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        let events = watcher::watcher(api, config).default_backoff().boxed();
+        // Who owns which field is the API server's business; held as trees it would be the largest part of most objects.
+        let events = watcher::watcher(api, config)
+            .default_backoff()
+            .modify(|object| object.meta_mut().managed_fields = None)
+            .boxed();
         Self::over(events, cancel, keys)
     }
 

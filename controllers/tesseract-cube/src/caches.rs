@@ -94,6 +94,11 @@ impl Caches {
             WatchConfig::default().labels(&selector)
         };
         let projects = WatchConfig::default().labels(label::PROJECT);
+        // The agent's own ledger lies in the same namespace, is large, and changes with every intent.
+        let packages = || {
+            let selector = format!("{}!={}", label::MANAGED_BY, label::AGENT);
+            WatchConfig::default().labels(&selector)
+        };
         let any = WatchConfig::default;
         let caches = Self {
             sets: Informer::start_indexed(Api::all(client.clone()), any(), cancel, keys),
@@ -106,7 +111,11 @@ impl Caches {
             namespaces: Informer::start(Api::all(client.clone()), projects, cancel),
             nodes: Informer::start(Api::all(client.clone()), any(), cancel),
             classes: Informer::start(Api::all(client.clone()), any(), cancel),
-            package_maps: Informer::start(Api::namespaced(client.clone(), system), any(), cancel),
+            package_maps: Informer::start(
+                Api::namespaced(client.clone(), system),
+                packages(),
+                cancel,
+            ),
             package_pods: Informer::start(Api::namespaced(client.clone(), system), any(), cancel),
         };
         caches.ready().await?;

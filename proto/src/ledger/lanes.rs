@@ -72,8 +72,17 @@ impl Ahead {
         self.sizes.push_back(bytes);
     }
 
+    /// Whether the next frame may go out, when `queued` frames are still on their way.
+    pub fn may(&mut self, next: Next, queued: usize) -> bool {
+        match next {
+            Next::Nothing => false,
+            Next::Control => true,
+            Next::Shared => self.has_room(queued),
+        }
+    }
+
     /// Whether another frame may follow that is not of the control lane, when `queued` frames are still on their way.
-    pub fn has_room(&mut self, queued: usize) -> bool {
+    fn has_room(&mut self, queued: usize) -> bool {
         while self.sizes.len() > queued {
             self.sizes.pop_front();
         }

@@ -1,13 +1,17 @@
 //! The rim of a session: moves frames, commands and time between the pure core and the world.
 
 use std::{
+    pin::pin,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use prost::Message as _;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Instant,
+};
 use tonic::{Status, Streaming};
 use upm_mesh::identity::PeerCertificates;
 use upm_proto::{
@@ -25,6 +29,8 @@ use crate::{
 
 /// Time for the last frames of a session that is over.
 const FLUSH: Duration = Duration::from_secs(2);
+/// Frames that are taken in one turn, if they are there.
+const ALONG: usize = 32;
 /// Between two tries of a command that the store failed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -102,60 +108,52 @@ impl Driver {
         let mut commands = FuturesUnordered::<BoxFuture<'static, Reply>>::new();
         let mut ahead = Ahead::default();
         let mut draining = false;
-        let drain = self.hub.inner.drain.clone();
-        let shared = self.shared.clone();
+        let (drain, shared) = (self.hub.inner.drain.clone(), self.shared.clone());
+        // Ten thousand sessions share a process: what one waits for is registered once, not in every turn.
+        let mut drained = pin!(drain.signalled());
+        let mut woken = pin!(shared.wake.notified());
+        let mut timer = pin!(tokio::time::sleep_until(self.began));
         while self.core.closed().is_none() {
             while let Some(command) = self.core.next_command() {
                 commands.push(self.execute(command));
             }
-            let queued = outbound.max_capacity() - outbound.capacity();
-            let next = self.core.next_kind();
-            let may = next == Next::Control || next == Next::Shared && ahead.has_room(queued);
+            if !self.send(outbound, &mut ahead) {
+                break;
+            }
+            self.publish();
+            let (next, full) = (self.core.next_kind(), outbound.capacity() == 0);
             let deadline = self.began + Duration::from_millis(self.core.deadline().min(1 << 40));
+            // One that is early costs a look at the clock; most deadlines move away with each frame.
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
             tokio::select! {
-                permit = outbound.reserve(), if may => match permit {
-                    Ok(permit) => {
-                        if let Some(frame) = self.core.next_frame() {
-                            ahead.sent(frame.encoded_len());
-                            permit.send(Ok(Box::new(frame)));
-                        }
-                    }
-                    Err(_) => break,
+                room = outbound.reserve(), if next != Next::Nothing && full => if room.is_err() {
+                    break;
                 },
                 // All that went out is taken: there is room again.
-                taken = outbound.reserve_many(outbound.max_capacity()), if next == Next::Shared && !may => {
+                taken = outbound.reserve_many(outbound.max_capacity()), if next == Next::Shared && !full => {
                     if taken.is_err() {
                         break;
                     }
                 }
-                frame = inbound.message() => match frame {
-                    Ok(Some(frame)) => {
-                        let now = self.now();
-                        match &frame.message {
-                            Some(pb::agent_frame::Message::Heartbeat(_)) => {
-                                self.core.set_reconnect_spread(self.hub.reconnect_spread_ms());
-                            }
-                            Some(pb::agent_frame::Message::Result(result)) => {
-                                let (agent, generation) = (self.agent.as_str(), result.generation);
-                                tracing::trace!(target: TRACE_TARGET, agent, generation, "A result has come");
-                            }
-                            _ => {}
+                came = inbound.message() => {
+                    // What has come along is taken along.
+                    let (mut came, mut left) = (Some(came), ALONG);
+                    while let Some(one) = came {
+                        if !self.heard(one) {
+                            return;
                         }
-                        self.core.set_level(self.hub.inner.overload.level());
-                        self.core.frame(now, frame);
+                        left -= 1;
+                        came = (left > 0).then(|| inbound.message().now_or_never()).flatten();
                     }
-                    Ok(None) => break,
-                    Err(status) => {
-                        tracing::debug!(agent = self.agent, code = ?status.code(), "The agent's stream broke");
-                        break;
-                    }
-                },
+                }
                 Some(reply) = commands.next() => {
                     let now = self.now();
                     self.core.reply(now, reply);
-                    self.publish();
                 }
-                () = shared.wake.notified() => {
+                () = woken.as_mut() => {
+                    woken.set(shared.wake.notified());
                     let now = self.now();
                     self.core.wake(now);
                 }
@@ -173,19 +171,65 @@ impl Driver {
                     Control::Cut(reason) => self.core.cut(reason),
                     Control::Roots => self.tell_roots(),
                 },
-                () = drain.signalled(), if !draining => {
+                () = drained.as_mut(), if !draining => {
                     draining = true;
                     let now = self.now();
                     let spread = self.hub.reconnect_spread_ms();
                     self.core.drain(now, Reason::Shutdown, 200, spread);
                 }
-                () = tokio::time::sleep_until(deadline) => {
+                () = timer.as_mut() => {
                     let now = self.now();
                     self.core.tick(now);
                 }
             }
-            self.publish();
         }
+        self.publish();
+    }
+
+    /// A frame of the agent; false when there will be no more.
+    fn heard(&mut self, came: Result<Option<pb::AgentFrame>, Status>) -> bool {
+        let frame = match came {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return false,
+            Err(status) => {
+                tracing::debug!(agent = self.agent, code = ?status.code(), "The agent's stream broke");
+                return false;
+            }
+        };
+        let now = self.now();
+        match &frame.message {
+            Some(pb::agent_frame::Message::Heartbeat(_)) => {
+                self.core
+                    .set_reconnect_spread(self.hub.reconnect_spread_ms());
+            }
+            Some(pb::agent_frame::Message::Result(result)) => {
+                let (agent, generation) = (self.agent.as_str(), result.generation);
+                tracing::trace!(target: TRACE_TARGET, agent, generation, "A result has come");
+            }
+            _ => {}
+        }
+        self.core.set_level(self.hub.inner.overload.level());
+        self.core.frame(now, frame);
+        true
+    }
+
+    /// Sends what may go now; false when nobody takes it any more.
+    fn send(&mut self, outbound: &Outbound, ahead: &mut Ahead) -> bool {
+        while ahead.may(
+            self.core.next_kind(),
+            outbound.max_capacity() - outbound.capacity(),
+        ) {
+            let permit = match outbound.try_reserve() {
+                Ok(permit) => permit,
+                Err(TrySendError::Full(())) => return true,
+                Err(TrySendError::Closed(())) => return false,
+            };
+            if let Some(frame) = self.core.next_frame() {
+                ahead.sent(frame.encoded_len());
+                permit.send(Ok(Box::new(frame)));
+            }
+        }
+        true
     }
 
     /// Makes the session known once it is live, and what it has reached.

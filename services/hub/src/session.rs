@@ -164,8 +164,7 @@ impl Session {
                 if committed == Committed::Received {
                     self.desired.received_stored();
                 }
-                let frames = self.upstream.committed(committed);
-                for frame in frames {
+                if let Some(frame) = self.upstream.committed(self.now, committed) {
                     self.control(frame);
                 }
             }
@@ -480,6 +479,9 @@ impl Session {
         }
         self.desired.bases.rest(self.now);
         self.pump_desired();
+        for frame in self.upstream.acks(self.now) {
+            self.control(frame);
+        }
         let reports = self.upstream.commands(self.now, self.level);
         let writes = !reports.is_empty();
         self.commands.extend(reports);

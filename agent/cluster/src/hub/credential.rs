@@ -13,13 +13,13 @@ use kube::{
 };
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use upm_crds::names::label;
 use upm_mesh as mesh;
 use upm_operator::call;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Name of the Secret.
 const NAME: &str = "upm-agent-identity";
-const MANAGER: &str = "upm-agent";
 
 /// A key that has no certificate yet, with its request.
 #[derive(Clone, PartialEq, Eq)]
@@ -253,13 +253,7 @@ impl Vault for SecretVault {
             let wanted = Secret {
                 metadata: kube::core::ObjectMeta {
                     name: Some(NAME.to_owned()),
-                    labels: Some(
-                        [(
-                            "app.kubernetes.io/managed-by".to_owned(),
-                            MANAGER.to_owned(),
-                        )]
-                        .into(),
-                    ),
+                    labels: Some([(label::MANAGED_BY.to_owned(), label::AGENT.to_owned())].into()),
                     ..kube::core::ObjectMeta::default()
                 },
                 data: Some(to_data(kept)),
@@ -267,7 +261,7 @@ impl Vault for SecretVault {
                 ..Secret::default()
             };
             // What an apply does not name any more is removed: a used candidate goes.
-            let params = PatchParams::apply(MANAGER).force();
+            let params = PatchParams::apply(label::AGENT).force();
             call::within(
                 "keep the agent's identity",
                 self.api.patch(NAME, &params, &Patch::Apply(&wanted)),

@@ -10,7 +10,7 @@ use super::{Session, message::Lost};
 
 /// Frames of the desired lane after which an ack goes out.
 const ACK_FRAMES: u64 = 32;
-/// Milliseconds after which an ack goes out.
+/// Milliseconds after which an ack goes out, unless it goes along with something else before.
 const ACK_MS: u64 = 50;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub(super) struct Link {
     pub(super) joiner: Joiner,
     pub(super) received_dseq: u64,
     acked_dseq: u64,
-    ack_at: u64,
-    pub(super) ack_wanted: bool,
+    /// When an ack must go out; `None` when the hub knows everything.
+    ack_at: Option<u64>,
     pub(super) status: Window,
     pub(super) bulk: Window,
     heartbeat_at: u64,
@@ -74,14 +74,9 @@ impl Link {
         match self.phase {
             Phase::Idle => u64::MAX,
             Phase::HelloSent => self.since + limits::HELLO_MS,
-            Phase::Live => {
-                let ack = if self.received_dseq > self.acked_dseq {
-                    self.ack_at
-                } else {
-                    u64::MAX
-                };
-                (self.heard + self.dead_ms).min(self.heartbeat_at).min(ack)
-            }
+            Phase::Live => (self.heard + self.dead_ms)
+                .min(self.heartbeat_at)
+                .min(self.ack_at.unwrap_or(u64::MAX)),
         }
     }
 
@@ -90,21 +85,25 @@ impl Link {
         if dseq != self.received_dseq + 1 {
             return false;
         }
-        if self.received_dseq == self.acked_dseq {
-            self.ack_at = now + ACK_MS;
-        }
         self.received_dseq = dseq;
+        self.want_ack(now);
         true
     }
 
-    pub(super) fn ack_due(&self, now: u64) -> bool {
+    /// There is something to acknowledge. It may wait for company: nothing at the hub waits for it but credit and tombstones.
+    pub(super) fn want_ack(&mut self, now: u64) {
+        self.ack_at.get_or_insert(now + ACK_MS);
+    }
+
+    /// Whether an ack goes out now; it does `along` with anything else.
+    pub(super) fn ack_due(&self, now: u64, along: bool) -> bool {
         let behind = self.received_dseq - self.acked_dseq;
-        self.ack_wanted || behind >= ACK_FRAMES || (behind > 0 && now >= self.ack_at)
+        behind >= ACK_FRAMES || self.ack_at.is_some_and(|at| along || now >= at)
     }
 
     pub(super) fn acked(&mut self, dseq: u64) {
         self.acked_dseq = dseq;
-        self.ack_wanted = false;
+        self.ack_at = None;
     }
 
     pub(super) fn credit(&mut self, credit: &pb::Credit) {

@@ -178,7 +178,6 @@ impl Session {
         if !self.in_order(bookmark.dseq) {
             return;
         }
-        self.link.ack_wanted = true;
         if self.copy.incarnation != self.link.incarnation {
             return;
         }
@@ -244,7 +243,6 @@ impl Session {
         if !self.in_order(end.dseq) {
             return;
         }
-        self.link.ack_wanted = true;
         self.link.reported_buckets = false;
         let Some(list) = self.gathering.take() else {
             return self.lost(Lost::Protocol("the end of no list"));

@@ -203,23 +203,22 @@ impl Registers {
         }
     }
 
-    /// The next batch that is due.
-    pub(super) fn next(&mut self, now: u64, copy: &Copy, patches: bool) -> Option<pb::StatusBatch> {
+    /// The next batch that is due; what lingers goes `along` with something else.
+    pub(super) fn next(
+        &mut self,
+        now: u64,
+        along: bool,
+        copy: &Copy,
+        patches: bool,
+    ) -> Option<pb::StatusBatch> {
         let mut batch = pb::StatusBatch::default();
         let mut bytes = 0;
         while batch.updates.len() < limits::STATUS_BATCH && bytes < limits::FRAME_BYTES / 2 {
             let Some((due, text)) = self.due.first().cloned() else {
                 break;
             };
-            // Once a batch goes, what lingers goes along.
-            if due
-                > now
-                    + if batch.updates.is_empty() {
-                        0
-                    } else {
-                        LINGER_MS
-                    }
-            {
+            let lingers = along || !batch.updates.is_empty();
+            if due > now + if lingers { LINGER_MS } else { 0 } {
                 break;
             }
             self.due.remove(&(due, text.clone()));

@@ -1,5 +1,6 @@
 //! The session as a state machine, by hand.
 
+mod company;
 mod expiry;
 mod later;
 mod patches;
@@ -255,6 +256,9 @@ fn applies_reports_and_only_a_bookmark_moves_the_point_of_resume() {
     );
     hand.bookmark(3, root(&[&apply]));
     assert_eq!(hand.session.received_rev(), 3);
+    assert_eq!(hand.up(), [], "an ack may wait for company");
+    hand.now += 50;
+    hand.session.tick(hand.now);
     let sent = hand.up();
     assert!(
         matches!(&sent[..], [agent_frame::Message::DesiredAck(a)] if a.durable_rev == 0),
@@ -264,6 +268,8 @@ fn applies_reports_and_only_a_bookmark_moves_the_point_of_resume() {
     let persist = hand.session.next_persist(hand.now).unwrap();
     assert_eq!(persist.received_rev, 3);
     hand.session.persisted(hand.now, &persist);
+    hand.now += 50;
+    hand.session.tick(hand.now);
     assert!(matches!(&hand.up()[..], [agent_frame::Message::DesiredAck(a)] if a.durable_rev == 3));
 }
 
@@ -302,7 +308,7 @@ fn a_rejected_generation_is_latched_and_a_failing_one_is_tried_again_later() {
     hand.now = 400;
     hand.session.tick(hand.now);
     assert_eq!(hand.work(), []);
-    hand.now = 60_000;
+    hand.now = 14_000;
     hand.session.tick(hand.now);
     assert!(
         matches!(&hand.work()[..], [Work::Apply { attempt: 1, text, .. }] if text.ends_with("/b"))

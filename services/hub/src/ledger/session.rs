@@ -502,14 +502,18 @@ fn commit_status(
     {
         return Ok(true);
     }
+    let mut resource_version = update.resource_version.clone();
+    cut(&mut resource_version, 200);
+    let mut digest = hex::encode(&update.digest);
+    cut(&mut digest, 64);
     let row = StatusRow {
         agent: agent.id.clone(),
         key_text: text,
         intent_uid: uid,
         intent_generation: update.intent_generation as i64,
         observed_generation: update.observed_generation,
-        resource_version: update.resource_version.chars().take(200).collect(),
-        digest: hex::encode(&update.digest).chars().take(64).collect(),
+        resource_version,
+        digest,
         body,
         gone,
         edges: edges(before.as_ref(), update).encode_to_vec(),

@@ -292,12 +292,42 @@ fn acknowledges_only_what_is_committed() {
         "one group at a time"
     );
     session.reply(2, Reply::Committed(Committed::Results(1)));
+    assert_eq!(frames(&mut session), [], "an ack waits for company");
+    session.tick(52);
     let sent = frames(&mut session);
     assert!(matches!(&sent[..], [hub_frame::Message::StatusAck(a)] if a.upto_result_seq == 1));
     assert!(matches!(
         &commands(&mut session)[..],
         [Command::Results { upto: 2, .. }]
     ));
+}
+
+#[test]
+fn one_frame_acknowledges_result_and_status_and_half_of_the_credit_comes_back_at_once() {
+    let mut session = live(0);
+    session.reply(1, Reply::Committed(Committed::Results(3)));
+    let statuses = |upto, messages| {
+        Reply::Committed(Committed::Statuses {
+            upto,
+            resend: Vec::new(),
+            credit: (messages, 10),
+        })
+    };
+    session.reply(30, statuses(4, 1));
+    assert_eq!(frames(&mut session), []);
+    assert_eq!(session.deadline(), 51);
+    session.tick(51);
+    let sent = frames(&mut session);
+    assert!(
+        matches!(
+            &sent[..],
+            [hub_frame::Message::StatusAck(a), hub_frame::Message::Credit(c)]
+                if (a.upto_result_seq, a.upto_seq, c.messages) == (3, 4, 1)
+        ),
+        "{sent:?}"
+    );
+    session.reply(60, statuses(600, limits::STATUS_MESSAGES / 2));
+    assert_eq!(frames(&mut session).len(), 2);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use prost::Message;
+use prost::{Message, bytes::Bytes};
 use upm_proto::{
     hub::v1::{self as pb, hub_frame},
     ledger::{Window, key_text, limits},
@@ -19,6 +19,30 @@ use crate::overload::Level;
 /// others no more than that. A first burst, of as much as it has credit for, is taken at once.
 const UPDATES_PER_MS: u64 = 10;
 
+/// Milliseconds that an ack waits for another one to go along with: an agent that acts on one change gets one frame for result and status.
+const ACK_MS: u64 = 50;
+
+/// What is committed and the agent does not know yet.
+#[derive(Debug, Default)]
+struct Acks {
+    result: u64,
+    results: u64,
+    status: u64,
+    resend: Vec<Bytes>,
+    credit: (u32, u64),
+    at: Option<u64>,
+}
+
+impl Acks {
+    /// Whether the agent may be waiting for it: it must say something again, or has used up half of what it may send.
+    fn is_urgent(&self) -> bool {
+        !self.resend.is_empty()
+            || self.results >= limits::RESULT_MESSAGES / 2
+            || self.credit.0 >= limits::STATUS_MESSAGES / 2
+            || self.credit.1 >= limits::STATUS_BYTES / 2
+    }
+}
+
 /// State of the upward lanes.
 #[derive(Debug, Default)]
 pub(super) struct Upstream {
@@ -31,6 +55,7 @@ pub(super) struct Upstream {
     status_seq: u64,
     status_credit: (u32, u64),
     status_window: Window,
+    acks: Acks,
     committing_statuses: bool,
     /// Updates that came since the last commit, before they were merged.
     status_came: u64,
@@ -124,13 +149,31 @@ impl Upstream {
         self.held = Some(held);
     }
 
-    /// When [`Upstream::commands`] may have something to do although nothing came.
+    /// When [`Upstream::commands`] or [`Upstream::acks`] may have something to do although nothing came.
     pub(super) fn deadline(&self) -> u64 {
-        if self.committing_statuses || self.status_credit.0 == 0 {
+        let commit = if self.committing_statuses || self.status_credit.0 == 0 {
             u64::MAX
         } else {
             self.status_at.max(self.share_at)
+        };
+        commit.min(self.acks.at.unwrap_or(u64::MAX))
+    }
+
+    /// Acks and credit of what is committed, once they are due.
+    pub(super) fn acks(&mut self, now: u64) -> Vec<hub_frame::Message> {
+        if self.acks.at.is_none_or(|at| now < at) && !self.acks.is_urgent() {
+            return Vec::new();
         }
+        let acks = std::mem::take(&mut self.acks);
+        let mut frames = vec![hub_frame::Message::StatusAck(pb::StatusAck {
+            upto_seq: acks.status,
+            resend_digest: acks.resend,
+            upto_result_seq: acks.result,
+        })];
+        if acks.credit.0 > 0 {
+            frames.push(credit(pb::Lane::Status, acks.credit.0, acks.credit.1));
+        }
+        frames
     }
 
     /// Commands that may run now: one of each sort at a time. With too much to do status is committed at a pace and inventory waits: credit
@@ -182,22 +225,28 @@ impl Upstream {
         commands
     }
 
-    /// The acks and credits of what was committed.
-    pub(super) fn committed(&mut self, committed: Committed) -> Vec<hub_frame::Message> {
+    /// Notes what was committed, for [`Upstream::acks`]; what is granted again of the bulk lane.
+    pub(super) fn committed(
+        &mut self,
+        now: u64,
+        committed: Committed,
+    ) -> Option<hub_frame::Message> {
         match committed {
-            Committed::Received => Vec::new(),
+            Committed::Received => return None,
             Committed::PruneHeld => {
                 self.committing_held = false;
-                Vec::new()
+                return None;
+            }
+            Committed::Inventory(bytes) => {
+                self.committing_inventory = false;
+                self.bulk_window.grant(1, bytes);
+                return Some(credit(pb::Lane::Bulk, 1, bytes));
             }
             Committed::Results(upto) => {
                 self.committing_results = false;
+                self.acks.results += upto - self.result_acked;
+                self.acks.result = upto;
                 self.result_acked = upto;
-                vec![hub_frame::Message::StatusAck(pb::StatusAck {
-                    upto_seq: 0,
-                    resend_digest: Vec::new(),
-                    upto_result_seq: upto,
-                })]
             }
             Committed::Statuses {
                 upto,
@@ -206,21 +255,14 @@ impl Upstream {
             } => {
                 self.committing_statuses = false;
                 self.status_window.grant(messages, bytes);
-                vec![
-                    hub_frame::Message::StatusAck(pb::StatusAck {
-                        upto_seq: upto,
-                        resend_digest: resend,
-                        upto_result_seq: 0,
-                    }),
-                    credit(pb::Lane::Status, messages, bytes),
-                ]
-            }
-            Committed::Inventory(bytes) => {
-                self.committing_inventory = false;
-                self.bulk_window.grant(1, bytes);
-                vec![credit(pb::Lane::Bulk, 1, bytes)]
+                self.acks.status = upto;
+                self.acks.resend.extend(resend);
+                self.acks.credit.0 += messages;
+                self.acks.credit.1 += bytes;
             }
         }
+        self.acks.at.get_or_insert(now + ACK_MS);
+        None
     }
 }
 

@@ -56,6 +56,7 @@ fn at_yellow_status_is_committed_once_a_second_and_what_came_meanwhile_is_merged
     session.tick(1_010);
     assert_eq!(updates(&commands(&mut session)), [9]);
     session.reply(1_020, committed(9));
+    session.tick(1_070);
     let acks = frames(&mut session);
     assert!(
         acks.iter()
