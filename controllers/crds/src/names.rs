@@ -126,14 +126,24 @@ pub fn default_package(type_: &str, edition: Option<&str>, version: &str) -> Str
     }
 }
 
+const PACKAGE_TEMPLATE: &str = "-config-template";
+const PACKAGE_VALUE: &str = "-config-value";
+
 /// ConfigMap with a package's template.
 pub fn package_template(package: &str) -> String {
-    format!("{package}-config-template")
+    format!("{package}{PACKAGE_TEMPLATE}")
 }
 
 /// ConfigMap with a package's default values.
 pub fn package_value(package: &str) -> String {
-    format!("{package}-config-value")
+    format!("{package}{PACKAGE_VALUE}")
+}
+
+/// Whether a ConfigMap of this name may be a package's.
+pub fn is_of_package(name: &str) -> bool {
+    [PACKAGE_TEMPLATE, PACKAGE_VALUE]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 /// Unit and pod number `ordinal` of a set.

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::future::ready;
+use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -121,6 +122,17 @@ where
         Self::start_indexed(api, config, cancel, |_| Vec::new())
     }
 
+    /// Like [`Informer::start`], but only of objects that `keep` says to be of interest by their names: what no selector can say.
+    pub fn start_named(
+        api: Api<K>,
+        config: watcher::Config,
+        cancel: &CancellationToken,
+        keep: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Self {
+        let events = kept(watched(api, config), keep);
+        Self::over(events, cancel, |_| Vec::new())
+    }
+
     /// Like [`Informer::start`], and keeps the objects findable by the keys that `keys` gives them.
     pub fn start_indexed(
         api: Api<K>,
@@ -128,17 +140,12 @@ where
         cancel: &CancellationToken,
         keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        // Who owns which field is the API server's business; held as trees it would be the largest part of most objects.
-        let events = watcher::watcher(api, config)
-            .default_backoff()
-            .modify(|object| object.meta_mut().managed_fields = None)
-            .boxed();
-        Self::over(events, cancel, keys)
+        Self::over(watched(api, config), cancel, keys)
     }
 
     /// An informer over any stream of watch events.
     pub(crate) fn over(
-        events: BoxStream<'static, watcher::Result<Event<K>>>,
+        events: Events<K>,
         cancel: &CancellationToken,
         keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
@@ -254,8 +261,38 @@ where
     }
 }
 
+type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
+fn watched<K>(api: Api<K>, config: watcher::Config) -> Events<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    slim(watcher::watcher(api, config).default_backoff().boxed())
+}
+
+/// Who owns which field is the API server's business; held as trees it would be the largest part of most objects.
+fn slim<K: Resource + Send + 'static>(events: Events<K>) -> Events<K> {
+    events
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .boxed()
+}
+
+/// What happens to objects that `keep` says to be of interest.
+fn kept<K: Resource + Send + 'static>(
+    events: Events<K>,
+    keep: impl Fn(&str) -> bool + Send + 'static,
+) -> Events<K> {
+    let keeps = move |event: &Event<K>| match event {
+        Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
+            keep(&object.name_any())
+        }
+        Event::Init | Event::InitDone => true,
+    };
+    events.try_filter(move |event| ready(keeps(event))).boxed()
+}
+
 async fn follow<K>(
-    events: BoxStream<'static, watcher::Result<Event<K>>>,
+    events: Events<K>,
     mut writer: Writer<K>,
     shared: Arc<Shared<K>>,
     cancel: CancellationToken,

@@ -111,10 +111,11 @@ impl Caches {
             namespaces: Informer::start(Api::all(client.clone()), projects, cancel),
             nodes: Informer::start(Api::all(client.clone()), any(), cancel),
             classes: Informer::start(Api::all(client.clone()), any(), cancel),
-            package_maps: Informer::start(
+            package_maps: Informer::start_named(
                 Api::namespaced(client.clone(), system),
                 packages(),
                 cancel,
+                names::is_of_package,
             ),
             package_pods: Informer::start(Api::namespaced(client.clone(), system), any(), cancel),
         };

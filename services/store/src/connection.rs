@@ -27,9 +27,9 @@ pub(crate) enum Begin {
 
 const SQLITE_SESSION: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
      PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;";
-/// For the one connection that writes: a cache of up to 32 MiB, and 16 MiB of log between two checkpoints, so that pages that are written again
-/// and again are read and copied less often. A checkpoint of that size holds up commits for some 20 ms.
-const SQLITE_WRITER: &str = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 4000;";
+/// For the one connection that writes: 16 MiB of log between two checkpoints, so that pages that are written again and again are copied less
+/// often. A checkpoint of that size holds up commits for some 20 ms.
+const SQLITE_WRITER: &str = "PRAGMA wal_autocheckpoint = 4000;";
 const MYSQL_SESSION: &str = "SET SESSION sql_mode = \
      'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO,PIPES_AS_CONCAT', \
      SESSION innodb_lock_wait_timeout = 10, SESSION time_zone = '+00:00'; \

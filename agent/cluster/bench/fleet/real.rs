@@ -32,6 +32,11 @@ pub(crate) async fn measure(
         .arg("--join-token-file")
         .arg(folder.join("tokens").join(ledger::REAL))
         .args(["--metrics-address", "127.0.0.1:0", "--log", "error"])
+        // As the chart says.
+        .env(
+            "MALLOC_CONF",
+            "narenas:1,background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0",
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)

@@ -112,3 +112,32 @@ async fn ends_its_triggers_when_it_is_cancelled() {
             .is_none()
     );
 }
+
+#[tokio::test]
+async fn keeps_only_objects_of_interest_and_nothing_of_who_owns_their_fields() {
+    let mut owned = map("a-config-value", "x");
+    owned.metadata.managed_fields = Some(vec![Default::default()]);
+    let events = stream::iter([
+        Event::Init,
+        Event::InitApply(owned),
+        Event::InitApply(map("other", "x")),
+        Event::InitDone,
+        Event::Apply(map("another", "x")),
+        Event::Apply(map("b-config-value", "x")),
+    ]);
+    let events = slim(events.map(Ok).chain(stream::pending()).boxed());
+    let cancel = CancellationToken::new();
+    let informer = Informer::over(
+        kept(events, |name| name.ends_with("-config-value")),
+        &cancel,
+        |_| Vec::new(),
+    );
+    informer.ready(PATIENCE).await.unwrap();
+    let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
+    while next(&mut trigger).await != "b-config-value" {}
+    let mut all = names(&informer.all());
+    all.sort();
+    assert_eq!(all, ["a-config-value", "b-config-value"]);
+    let first = informer.get("p1", "a-config-value").unwrap();
+    assert_eq!(first.metadata.managed_fields, None);
+}
