@@ -226,7 +226,9 @@ pub(super) async fn converged(world: &mut World) {
             // A lost result is made good by looking again: then nothing is left to refuse.
             assert_eq!(outcome, Outcome::Rejected, "I7: {text}");
         } else {
-            let carried = live.and_then(|l| l.intent.clone()).unwrap();
+            let carried = live
+                .and_then(|l| l.intent.clone())
+                .unwrap_or_else(|| panic!("I1: {text} is not in the cluster"));
             assert_eq!(
                 (&carried.uid, carried.generation),
                 (uid, *generation),

@@ -30,6 +30,8 @@ use crate::{
 /// Names in play: few, so that they meet.
 const NAMES: u8 = 7;
 const OWNER: &str = "projects/p/redisServices/s";
+/// When a world begins: late enough that a contact may seem to have been a minute earlier than it was.
+const DAWN: u64 = 3_600_000;
 /// What the agent can receive at once: little, so that credit matters.
 pub(super) const WINDOW: u32 = 4;
 
@@ -107,6 +109,8 @@ pub(super) struct World {
     pub(super) down: VecDeque<pb::HubFrame>,
     pub(super) up: VecDeque<pb::AgentFrame>,
     pub(super) cluster: Cluster,
+    /// The objects of the list with which a process begins its watch; the process hears its end last.
+    listing: Option<HashSet<String>>,
     running: Vec<Begun>,
     /// Work of an agent process that stood still while another one took its place.
     late: Vec<Begun>,
@@ -166,7 +170,7 @@ impl World {
             id,
             seed,
             rng: StdRng::seed_from_u64(seed),
-            now: 0,
+            now: DAWN,
             sides: BTreeMap::new(),
             line: None,
             lines: 0,
@@ -175,15 +179,16 @@ impl World {
             fresh: Vec::new(),
             stalled: 0,
             agent: Session::new(facts(), seed, 0),
-            agent_began: 0,
+            agent_began: DAWN,
             agent_frozen: 0,
             durable: HashMap::new(),
             head: Persist::default(),
             persisting: None,
-            silence: Silence::default(),
+            silence: Silence::since(DAWN),
             down: VecDeque::new(),
             up: VecDeque::new(),
             cluster: Cluster::default(),
+            listing: None,
             running: Vec::new(),
             late: Vec::new(),
             history: BTreeMap::new(),
@@ -318,7 +323,7 @@ impl World {
             self.after();
             moved = true;
         }
-        while !self.cluster.unseen.is_empty() {
+        while self.has_unseen() {
             self.watch();
             self.after();
             moved = true;

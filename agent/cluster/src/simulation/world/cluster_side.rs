@@ -66,13 +66,23 @@ impl World {
         if self.agent_stands_still() {
             return;
         }
+        let now = self.agent_now();
         let Some(text) = self.cluster.unseen.pop_first() else {
+            if let Some(seen) = self.listing.take() {
+                let of = key(0);
+                self.agent.listed(now, &of.group, &of.kind, "", &seen);
+            }
             return;
         };
         let name = text.rsplit('/').next().unwrap();
         let key = key(name[1..].parse().unwrap());
         let seen = self.cluster.observe(&text);
-        self.agent.observed(self.agent_now(), key, seen);
+        self.agent.observed(now, key, seen);
+    }
+
+    /// Whether the watch has something to say.
+    pub(super) fn has_unseen(&self) -> bool {
+        !self.cluster.unseen.is_empty() || self.listing.is_some()
     }
 
     pub(super) fn persist(&mut self) {
@@ -136,10 +146,10 @@ impl World {
         head.silent_ms = self.silent_until_now(head.silent_ms);
         self.agent.load(head);
         self.redial_at = self.now;
-        // The new life lists everything.
-        self.cluster
-            .unseen
-            .extend(self.cluster.objects.keys().cloned());
+        // The new life lists everything, and so finds out what went while nobody could write that down.
+        let there = self.cluster.objects.keys().cloned();
+        self.cluster.unseen.extend(there.clone());
+        self.listing = Some(there.collect());
     }
 
     /// Somebody takes an entry out of the durable copy.

@@ -32,6 +32,16 @@ pub(in super::super) struct Silence {
 }
 
 impl Silence {
+    pub(super) fn since(now: u64) -> Self {
+        Self {
+            contact: now,
+            counted: now,
+            taken: now,
+            written: now,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn heard(&mut self, now: u64) {
         self.contact = now;
         self.counted = now;
@@ -126,7 +136,7 @@ impl World {
                 self.work();
                 self.after();
             }
-            while !self.cluster.unseen.is_empty() {
+            while self.has_unseen() {
                 self.watch();
             }
             self.persist();
