@@ -175,7 +175,7 @@ impl Driver {
             };
             tokio::select! {
                 () = cancelled.as_mut() => break,
-                room = room(outbound.clone()), if next != Next::Nothing && full => if !room {
+                room = room(outbound.clone()), if next == Next::Control || next == Next::Shared && full => if !room {
                     self.ended();
                 },
                 // All that went out is taken: there is room again.

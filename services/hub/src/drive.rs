@@ -128,7 +128,7 @@ impl Driver {
                 timer.as_mut().reset(deadline);
             }
             tokio::select! {
-                room = outbound.reserve(), if next != Next::Nothing && full => if room.is_err() {
+                room = outbound.reserve(), if next == Next::Control || next == Next::Shared && full => if room.is_err() {
                     break;
                 },
                 // All that went out is taken: there is room again.
