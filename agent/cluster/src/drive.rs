@@ -28,6 +28,7 @@ use crate::{
     collector::Seen,
     durable::Durable,
     hub::{Connection, Hub, Pause, Refused, refused},
+    metrics::Metrics,
     report::Report,
     session::{Action, Done, Facts, Lost, Persist, Session},
     tunnel::Tunnels,
@@ -98,6 +99,7 @@ pub async fn run(parts: Parts, facts: Facts, cancel: CancellationToken) {
         backoff: Backoff::new(Duration::ZERO),
         redial: Instant::now(),
         running: JoinSet::new(),
+        metrics: Metrics::new(),
     };
     driver.run(parts.seen, cancel).await;
 }
@@ -116,6 +118,7 @@ struct Driver {
     backoff: Backoff,
     redial: Instant,
     running: JoinSet<()>,
+    metrics: Metrics,
 }
 
 struct Link {
@@ -406,6 +409,7 @@ impl Driver {
             agent = hub.agent_id();
         }
         tracing::info!(endpoint, "Connected to the hub");
+        self.metrics.connected();
         self.report.send_replace(Report {
             connected: true,
             reason: "CONNECTED".into(),
@@ -453,6 +457,7 @@ impl Driver {
             again_in_ms = pause.as_millis() as u64,
             "Not connected to the hub; what the cluster was told to be goes on"
         );
+        self.metrics.lost(&refused.reason);
         let agent_id = self.report.borrow().agent_id.clone();
         self.report.send_replace(Report {
             connected: false,

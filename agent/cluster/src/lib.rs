@@ -18,6 +18,7 @@ mod controllers;
 pub mod drive;
 pub mod durable;
 pub mod hub;
+mod metrics;
 pub mod options;
 pub mod policy;
 pub mod report;
