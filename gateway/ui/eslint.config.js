@@ -23,6 +23,8 @@ export default tseslint.config(
       ],
       "@typescript-eslint/no-confusing-void-expression": "off",
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      // Forms hold an enum's value by its number, as the wire does.
+      "@typescript-eslint/no-unsafe-enum-assignment": "off",
       // The router's `redirect` is thrown and is no Error.
       "@typescript-eslint/only-throw-error": "off",
     },

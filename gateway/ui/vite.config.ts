@@ -13,7 +13,7 @@ export default defineConfig({
     // An inlined file would be a data: URL, which the policy of the page does not allow.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { output: { entryFileNames: "assets/[name]-[hash].js" } },
+    rolldownOptions: { output: { entryFileNames: "assets/[name]-[hash].js" } },
   },
   server: { proxy: { "^/upm\\.": gateway, "/healthz": gateway } },
 });

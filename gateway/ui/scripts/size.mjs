@@ -16,7 +16,9 @@ for (const path of wanted) {
 }
 const first = [...wanted].reduce((sum, path) => sum + size(path), size("index.html"));
 const all = readdirSync(join(dist, "assets")).reduce((sum, name) => sum + size(`assets/${name}`), 0);
-console.log(`first load ${(first / 1024).toFixed(1)} KiB gzip (${wanted.size} files), all ${(all / 1024).toFixed(1)} KiB`);
+console.log(
+  `first load ${(first / 1024).toFixed(1)} KiB gzip (${wanted.size} files), all ${(all / 1024).toFixed(1)} KiB`,
+);
 if (first > LIMIT) {
   console.error(`the first load is above ${LIMIT / 1024} KiB`);
   process.exit(1);

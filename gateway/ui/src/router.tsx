@@ -5,6 +5,7 @@ import {
   lazyRouteComponent,
   Outlet,
   redirect,
+  type RouteComponent,
   retainSearchParams,
 } from "@tanstack/react-router";
 import { basePath } from "./api/base";
@@ -32,6 +33,11 @@ function only<K extends string>(...names: K[]) {
   };
 }
 
+/** A page that is loaded when it is gone to. Its type is written down: pages know the router, so the router's must not be made from theirs. */
+function page(load: () => Promise<Record<string, unknown>>, name: string): RouteComponent {
+  return lazyRouteComponent(load as () => Promise<Record<string, RouteComponent>>, name);
+}
+
 const root = createRootRoute({
   component: Outlet,
   notFoundComponent: NotFound,
@@ -43,13 +49,13 @@ const login = createRoute({
   getParentRoute: () => root,
   path: "/login",
   validateSearch: only("from"),
-  component: lazyRouteComponent(() => import("./pages/login/Login"), "LoginPage"),
+  component: page(() => import("./pages/login/Login"), "LoginPage"),
 });
 
 const setup = createRoute({
   getParentRoute: () => root,
   path: "/setup",
-  component: lazyRouteComponent(() => import("./pages/login/Setup"), "SetupPage"),
+  component: page(() => import("./pages/login/Setup"), "SetupPage"),
 });
 
 const inside = createRoute({
@@ -58,7 +64,7 @@ const inside = createRoute({
   component: Frame,
   errorComponent: PageError,
   notFoundComponent: NotFound,
-  beforeLoad: ({ location }) => {
+  beforeLoad: ({ location }): void => {
     if (session.get() === "out") throw redirect({ to: "/login", search: { from: location.href } });
   },
 });
@@ -70,87 +76,87 @@ const routes = root.addChildren([
     createRoute({
       getParentRoute: () => inside,
       path: "/",
-      component: lazyRouteComponent(() => import("./pages/overview/Overview"), "OverviewPage"),
+      component: page(() => import("./pages/overview/Overview"), "OverviewPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/services",
       validateSearch: only("q", "state"),
-      component: lazyRouteComponent(() => import("./pages/services/generic/List"), "ServicesPage"),
+      component: page(() => import("./pages/services/generic/List"), "ServicesPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/services/new",
-      component: lazyRouteComponent(() => import("./pages/services/generic/Create"), "CreatePage"),
+      component: page(() => import("./pages/services/generic/Create"), "CreatePage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/services/$project/$collection/$service",
       validateSearch: only("tab"),
-      component: lazyRouteComponent(() => import("./pages/services/generic/Detail"), "ServicePage"),
+      component: page(() => import("./pages/services/generic/Detail"), "ServicePage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/operations",
       validateSearch: only("state", "target"),
-      component: lazyRouteComponent(() => import("./pages/operations/List"), "OperationsPage"),
+      component: page(() => import("./pages/operations/List"), "OperationsPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/operations/$module/$operation",
-      component: lazyRouteComponent(() => import("./pages/operations/Detail"), "OperationPage"),
+      component: page(() => import("./pages/operations/Detail"), "OperationPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/clusters",
-      component: lazyRouteComponent(() => import("./pages/clusters/List"), "ClustersPage"),
+      component: page(() => import("./pages/clusters/List"), "ClustersPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/clusters/new",
-      component: lazyRouteComponent(() => import("./pages/clusters/Join"), "JoinPage"),
+      component: page(() => import("./pages/clusters/Join"), "JoinPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/clusters/$cluster",
-      component: lazyRouteComponent(() => import("./pages/clusters/Detail"), "ClusterPage"),
+      component: page(() => import("./pages/clusters/Detail"), "ClusterPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/software",
-      component: lazyRouteComponent(() => import("./pages/software/List"), "SoftwareListPage"),
+      component: page(() => import("./pages/software/List"), "SoftwareListPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/software/$software",
-      component: lazyRouteComponent(() => import("./pages/software/Detail"), "SoftwarePage"),
+      component: page(() => import("./pages/software/Detail"), "SoftwarePage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/projects",
-      component: lazyRouteComponent(() => import("./pages/projects/List"), "ProjectsPage"),
+      component: page(() => import("./pages/projects/List"), "ProjectsPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/projects/$id",
-      component: lazyRouteComponent(() => import("./pages/projects/Detail"), "ProjectPage"),
+      component: page(() => import("./pages/projects/Detail"), "ProjectPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/access",
       validateSearch: only("tab"),
-      component: lazyRouteComponent(() => import("./pages/access/Access"), "AccessPage"),
+      component: page(() => import("./pages/access/Access"), "AccessPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/log",
       validateSearch: only("filter", "live"),
-      component: lazyRouteComponent(() => import("./pages/log/Log"), "LogPage"),
+      component: page(() => import("./pages/log/Log"), "LogPage"),
     }),
     createRoute({
       getParentRoute: () => inside,
       path: "/account",
-      component: lazyRouteComponent(() => import("./pages/account/Account"), "AccountPage"),
+      component: page(() => import("./pages/account/Account"), "AccountPage"),
     }),
   ]),
 ]);

@@ -36,10 +36,14 @@ export function explain(error: unknown): Explained {
   const unmet = [
     ...known
       .findDetails(PreconditionFailureSchema)
-      .flatMap((found) => found.violations.map((one) => ({ name: one.type, subject: one.subject, reason: one.description }))),
+      .flatMap((found) =>
+        found.violations.map((one) => ({ name: one.type, subject: one.subject, reason: one.description })),
+      ),
     ...known
       .findDetails(QuotaFailureSchema)
-      .flatMap((found) => found.violations.map((one) => ({ name: "QUOTA", subject: one.subject, reason: one.description }))),
+      .flatMap((found) =>
+        found.violations.map((one) => ({ name: "QUOTA", subject: one.subject, reason: one.description })),
+      ),
   ];
   const delay = known.findDetails(RetryInfoSchema)[0]?.retryDelay;
   return {

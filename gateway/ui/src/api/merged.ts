@@ -35,7 +35,10 @@ export class Merged<T> {
 export function merge<T>(pictures: Picture<T>[]): Picture<T> {
   const [only, more] = pictures;
   if (only && !more) return only;
-  const link = pictures.reduce<Link>((worst, { link }) => (ORDER.indexOf(link) > ORDER.indexOf(worst) ? link : worst), "ended");
+  const link = pictures.reduce<Link>(
+    (worst, { link }) => (ORDER.indexOf(link) > ORDER.indexOf(worst) ? link : worst),
+    "ended",
+  );
   const since = pictures.flatMap((picture) => picture.since ?? []).sort((a, b) => a.getTime() - b.getTime())[0];
   return {
     items: new Map(pictures.flatMap((picture) => [...picture.items])),

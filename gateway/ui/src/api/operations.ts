@@ -4,7 +4,8 @@ import { type Operation, OperationState, StepState } from "./gen/upm/operation/v
 
 /** An operation as pages show it. */
 export function operationView(operation: Operation): OperationView {
-  const time = <K extends string>(key: K, at: Date | undefined) => (at ? ({ [key]: at } as Record<K, Date>) : {});
+  const time = (key: "created" | "started" | "ended" | "deadline" | "begun", at: Date | undefined) =>
+    at ? { [key]: at } : {};
   const expected = (span: number | undefined) => (span === undefined ? {} : { expected: span });
   return {
     name: operation.name,

@@ -112,7 +112,7 @@ export class Watch<T> {
     while (!signal.aborted) {
       const begun = Date.now();
       const heard = await this.once(signal);
-      if (signal.aborted || heard.done) return;
+      if (heard.done) return;
       // A stream that lived was no failure: the server ends streams with the token, and when it restarts.
       attempt = heard.any && Date.now() - begun > 1_000 ? 0 : attempt + 1;
       this.lose(heard.error);

@@ -123,7 +123,11 @@ export class Session implements Tokens {
 
   private take(answer: TokenResponse): string {
     const time = (at: TokenResponse["expireTime"]) => (at ? timestampDate(at).getTime() : 0);
-    const kept = { refreshToken: answer.refreshToken, refreshExpires: time(answer.refreshExpireTime), user: answer.user };
+    const kept = {
+      refreshToken: answer.refreshToken,
+      refreshExpires: time(answer.refreshExpireTime),
+      user: answer.user,
+    };
     this.access = { token: answer.accessToken, expires: time(answer.expireTime) };
     this.world.write(kept);
     this.world.post({ kind: "tokens", kept, access: this.access } satisfies Message);

@@ -57,7 +57,11 @@ export function ConfirmDialog(props: {
           <ReasonButton
             {...(props.danger && { color: "red" })}
             loading={busy}
-            reason={props.typed !== undefined && typed !== props.typed ? t("danger.typeFirst", { name: props.typed }) : undefined}
+            reason={
+              props.typed !== undefined && typed !== props.typed
+                ? t("danger.typeFirst", { name: props.typed })
+                : undefined
+            }
             onClick={() => void act()}
           >
             {props.confirm}

@@ -10,6 +10,7 @@ async function write(text: string): Promise<void> {
   area.value = text;
   document.body.append(area);
   area.select();
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- nothing else works there
   document.execCommand("copy");
   area.remove();
 }

@@ -53,9 +53,7 @@ export function DataTable<T>({ label, rows, columns, rowId, changed, old, sort =
     overscan: 12,
     scrollMargin: margin,
   });
-  const seen = virtual
-    ? virtualizer.getVirtualItems().flatMap((item) => sorted[item.index] ?? [])
-    : sorted;
+  const seen = virtual ? virtualizer.getVirtualItems().flatMap((item) => sorted[item.index] ?? []) : sorted;
   const items = virtualizer.getVirtualItems();
   const above = virtual ? (items[0]?.start ?? margin) - margin : 0;
   const below = virtual ? virtualizer.getTotalSize() - ((items.at(-1)?.end ?? margin) - margin) : 0;

@@ -101,16 +101,26 @@ function Field({ form, editing: bare }: { form: Props; editing: Editing }) {
       );
     case "scalar":
       if (typeof editing.value === "boolean") {
-        return <Checkbox label={label} description={help} checked={editing.value} onChange={(event) => set(event.currentTarget.checked)} />;
+        return (
+          <Checkbox
+            label={label}
+            description={help}
+            checked={editing.value}
+            onChange={(event) => set(event.currentTarget.checked)}
+          />
+        );
       }
       if (typeof editing.value === "number") {
         return (
-          <NumberInput {...shared} allowDecimal={false} value={editing.value} onChange={(news) => set(typeof news === "number" ? news : 0)} />
+          <NumberInput
+            {...shared}
+            allowDecimal={false}
+            value={editing.value}
+            onChange={(news) => set(typeof news === "number" ? news : 0)}
+          />
         );
       }
-      return (
-        <TextInput {...shared} value={String(editing.value ?? "")} onChange={(event) => set(event.currentTarget.value)} />
-      );
+      return <TextInput {...shared} value={text(editing.value)} onChange={(event) => set(event.currentTarget.value)} />;
     case "list":
     case "map":
       return null;
@@ -152,6 +162,9 @@ export function EnumSelect(props: {
     />
   );
 }
+
+/** The text of a value; empty for everything else. */
+export const text = (value: unknown): string => (typeof value === "string" ? value : "");
 
 /** A comment without its code marks. */
 export const plain = (comment: string): string => comment.replaceAll("`", "");

@@ -96,7 +96,10 @@ function Value(props: {
         error={error}
         value={set[key] ?? ""}
         onChange={(event) => change(event.currentTarget.value)}
-        data={[{ value: "", label: t("parameters.isDefault", { value: defaultValue }) }, ...choices.filter((one) => one !== defaultValue)]}
+        data={[
+          { value: "", label: t("parameters.isDefault", { value: defaultValue }) },
+          ...choices.filter((one) => one !== defaultValue),
+        ]}
       />
     );
   }

@@ -11,7 +11,9 @@ function Took({ step }: { step: StepView }) {
     const until = step.ended ?? (step.state === "STEP_RUNNING" ? now : undefined);
     return until ? <>{span(Math.max(0, until.getTime() - step.begun.getTime()))}</> : null;
   }
-  return step.expected === undefined ? null : <span className="dim">{t("plan.about", { span: span(step.expected) })}</span>;
+  return step.expected === undefined ? null : (
+    <span className="dim">{t("plan.about", { span: span(step.expected) })}</span>
+  );
 }
 
 /** The steps of an operation or of a plan, with the predicates that they wait for. */

@@ -64,7 +64,11 @@ export function Topology(props: {
           const middle = (y1 + y2) / 2;
           return (
             <g key={`${edge.from} ${edge.to}`} className="edge" data-up={edge.up}>
-              <path d={`M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`} fill="none" markerEnd="url(#arrow)" />
+              <path
+                d={`M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`}
+                fill="none"
+                markerEnd="url(#arrow)"
+              />
               <text x={(x1 + x2) / 2} y={middle} textAnchor="middle" dy="4">
                 {edge.label}
               </text>

@@ -27,7 +27,7 @@ export function setParameter(
   parameter: ParameterView,
   value: string,
 ): Record<string, string> {
-  const { [parameter.key]: _, ...others } = set;
+  const others = Object.fromEntries(Object.entries(set).filter(([key]) => key !== parameter.key));
   return value === "" || value === parameter.defaultValue ? others : { ...others, [parameter.key]: value };
 }
 

@@ -84,4 +84,9 @@ export function wordsOf(group: string): [string, Word][] {
 }
 
 /** States of operations that go on. */
-export const ACTIVE_OPERATIONS: ReadonlySet<string> = new Set(["PENDING", "AWAITING_APPROVAL", "RUNNING", "CANCELLING"]);
+export const ACTIVE_OPERATIONS: ReadonlySet<string> = new Set([
+  "PENDING",
+  "AWAITING_APPROVAL",
+  "RUNNING",
+  "CANCELLING",
+]);

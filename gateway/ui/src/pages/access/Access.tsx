@@ -1,21 +1,24 @@
 import { Tabs } from "@mantine/core";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useNavigate } from "@tanstack/react-router";
 import { Page } from "../../components/Page";
 import { useT } from "../../i18n";
 import { Bindings } from "./Bindings";
 import { Roles } from "./Roles";
 import { Users } from "./Users";
+import { usePageSearch } from "../../state/route";
 
 export function AccessPage() {
   const t = useT();
   const navigate = useNavigate({ from: "/access" });
-  const { tab = "users" } = useSearch({ from: "/inside/access" });
+  const { tab = "users" } = usePageSearch();
   return (
     <Page title={t("nav.access")}>
       <Tabs
         value={tab}
         keepMounted={false}
-        onChange={(next) => void navigate({ search: (before: object) => ({ ...before, tab: next ?? "users" }), replace: true })}
+        onChange={(next) =>
+          void navigate({ search: (before: object) => ({ ...before, tab: next ?? "users" }), replace: true })
+        }
       >
         <Tabs.List>
           <Tabs.Tab value="users">{t("access.users")}</Tabs.Tab>

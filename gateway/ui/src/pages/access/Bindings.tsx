@@ -1,7 +1,7 @@
 import { Button, NativeSelect, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
-import { type FormEvent, useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 import { explain } from "../../api/errors";
 import { type RoleBinding, RoleScope, RoleService } from "../../api/gen/upm/auth/v1/auth_pb";
 import { problemOf } from "../../api/problem";
@@ -37,13 +37,22 @@ export function Bindings({ project }: { project: string }) {
   const columns: ColumnDef<RoleBinding>[] = [
     { id: "user", header: t("login.user"), accessorFn: (one) => idOf(one.user) },
     { id: "role", header: t("access.role"), accessorFn: (one) => idOf(one.role) },
-    { id: "where", header: t("access.where"), accessorFn: (one) => (one.project === "" ? t("access.platform") : idOf(one.project)) },
+    {
+      id: "where",
+      header: t("access.where"),
+      accessorFn: (one) => (one.project === "" ? t("access.platform") : idOf(one.project)),
+    },
     {
       id: "actions",
       header: t("users.actions"),
       enableSorting: false,
       cell: ({ row }) => (
-        <ReasonButton variant="default" size="compact-xs" reason={because(method.deleteRoleBinding)} onClick={() => setTaking(row.original)}>
+        <ReasonButton
+          variant="default"
+          size="compact-xs"
+          reason={because(method.deleteRoleBinding)}
+          onClick={() => setTaking(row.original)}
+        >
           {t("access.take")}
         </ReasonButton>
       ),
@@ -100,7 +109,10 @@ function Give({ project: fixed, close, done }: { project: string; close: () => v
     queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
   });
   const give = useMutation({
-    mutationFn: () => api.roles.createRoleBinding({ roleBinding: { user: `users/${form.user}`, role: form.role, project: form.project } }),
+    mutationFn: () =>
+      api.roles.createRoleBinding({
+        roleBinding: { user: `users/${form.user}`, role: form.role, project: form.project },
+      }),
     onSuccess: () => {
       done();
       close();
@@ -113,7 +125,7 @@ function Give({ project: fixed, close, done }: { project: string; close: () => v
     <Dialog title={t("access.give")} close={close}>
       <form
         className="form"
-        onSubmit={(event: FormEvent) => {
+        onSubmit={(event: SyntheticEvent) => {
           event.preventDefault();
           give.mutate();
         }}

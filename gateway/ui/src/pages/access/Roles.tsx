@@ -46,7 +46,10 @@ export function Roles() {
   });
   if (error) return <Failure problem={problemOf(error)} retry={() => void refetch()} />;
   if (!data) return <Loading />;
-  const methods = [...SERVICES.flatMap((service) => service.methods), ...engines.flatMap((engine) => Object.values(engine.methods))];
+  const methods = [
+    ...SERVICES.flatMap((service) => service.methods),
+    ...engines.flatMap((engine) => Object.values(engine.methods)),
+  ];
   const permissions = methods.map(permissionOf).filter((permission) => permission !== "");
   const scopes: Record<RoleScope, string> = {
     [RoleScope.ROLE_SCOPE_UNSPECIFIED]: t("access.anywhere"),

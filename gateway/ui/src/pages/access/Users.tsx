@@ -1,7 +1,7 @@
 import { Button, PasswordInput, TextInput } from "@mantine/core";
 import { useInfiniteQuery, useMutation, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
-import { type FormEvent, useMemo, useState } from "react";
+import { type SyntheticEvent, useMemo, useState } from "react";
 import { uuid } from "../../api/base";
 import { explain } from "../../api/errors";
 import { type User, UserService } from "../../api/gen/upm/user/v1/user_pb";
@@ -42,7 +42,11 @@ export function Users() {
   return (
     <>
       <div className="filters">
-        <ReasonButton size="compact-md" reason={allowed === false ? t("forbidden.platform", { permission }) : undefined} onClick={() => setAsked({ act: "new" })}>
+        <ReasonButton
+          size="compact-md"
+          reason={allowed === false ? t("forbidden.platform", { permission }) : undefined}
+          onClick={() => setAsked({ act: "new" })}
+        >
           {t("users.new")}
         </ReasonButton>
         <span className="grow" />
@@ -71,11 +75,19 @@ export function Users() {
       {asked?.act === "turn" && (
         <ConfirmDialog
           title={asked.user.disabled ? t("users.enable") : t("users.disable")}
-          text={asked.user.disabled ? t("users.enableWhy", { user: idOf(asked.user.name) }) : t("users.disableWhy", { user: idOf(asked.user.name) })}
+          text={
+            asked.user.disabled
+              ? t("users.enableWhy", { user: idOf(asked.user.name) })
+              : t("users.disableWhy", { user: idOf(asked.user.name) })
+          }
           confirm={asked.user.disabled ? t("users.enable") : t("users.disable")}
           danger={!asked.user.disabled}
           problem={problemOf}
-          run={() => (asked.user.disabled ? api.users.enableUser({ name: asked.user.name }) : api.users.disableUser({ name: asked.user.name }))}
+          run={() =>
+            asked.user.disabled
+              ? api.users.enableUser({ name: asked.user.name })
+              : api.users.disableUser({ name: asked.user.name })
+          }
           done={again}
           close={close}
         />
@@ -104,7 +116,12 @@ function useColumns(may: May, ask: (asked: Asked) => void): ColumnDef<User>[] {
     return allowed === false ? t("forbidden.platform", { permission }) : undefined;
   };
   return [
-    { id: "name", header: t("login.user"), accessorFn: (one) => idOf(one.name), cell: ({ row }) => <strong>{idOf(row.original.name)}</strong> },
+    {
+      id: "name",
+      header: t("login.user"),
+      accessorFn: (one) => idOf(one.name),
+      cell: ({ row }) => <strong>{idOf(row.original.name)}</strong>,
+    },
     { id: "display", header: t("field.displayName"), accessorKey: "displayName" },
     { id: "email", header: t("users.email"), accessorKey: "email" },
     {
@@ -113,20 +130,39 @@ function useColumns(may: May, ask: (asked: Asked) => void): ColumnDef<User>[] {
       accessorKey: "disabled",
       cell: ({ row }) => <State group="yesno" value={row.original.disabled ? "NO" : "YES"} />,
     },
-    { id: "password", header: t("users.passwordSet"), cell: ({ row }) => <Time at={date(row.original.passwordChangeTime)} /> },
+    {
+      id: "password",
+      header: t("users.passwordSet"),
+      cell: ({ row }) => <Time at={date(row.original.passwordChangeTime)} />,
+    },
     {
       id: "actions",
       header: t("users.actions"),
       enableSorting: false,
       cell: ({ row: { original: user } }) => (
         <div className="actions">
-          <ReasonButton variant="default" size="compact-xs" reason={because(method.resetPassword, user)} onClick={() => ask({ act: "reset", user })}>
+          <ReasonButton
+            variant="default"
+            size="compact-xs"
+            reason={because(method.resetPassword, user)}
+            onClick={() => ask({ act: "reset", user })}
+          >
             {t("users.reset")}
           </ReasonButton>
-          <ReasonButton variant="default" size="compact-xs" reason={because(method.disableUser, user)} onClick={() => ask({ act: "turn", user })}>
+          <ReasonButton
+            variant="default"
+            size="compact-xs"
+            reason={because(method.disableUser, user)}
+            onClick={() => ask({ act: "turn", user })}
+          >
             {user.disabled ? t("users.enable") : t("users.disable")}
           </ReasonButton>
-          <ReasonButton variant="default" size="compact-xs" reason={because(method.deleteUser, user)} onClick={() => ask({ act: "delete", user })}>
+          <ReasonButton
+            variant="default"
+            size="compact-xs"
+            reason={because(method.deleteUser, user)}
+            onClick={() => ask({ act: "delete", user })}
+          >
             {t("users.delete")}
           </ReasonButton>
         </div>
@@ -141,7 +177,12 @@ function NewUser({ close, done }: { close: () => void; done: () => void }) {
   const requestId = useMemo(uuid, []);
   const create = useMutation({
     mutationFn: () =>
-      api.users.createUser({ userId: form.userId, user: { displayName: form.displayName, email: form.email }, password: form.password, requestId }),
+      api.users.createUser({
+        userId: form.userId,
+        user: { displayName: form.displayName, email: form.email },
+        password: form.password,
+        requestId,
+      }),
     onSuccess: () => {
       done();
       close();
@@ -157,12 +198,19 @@ function NewUser({ close, done }: { close: () => void; done: () => void }) {
     <Dialog title={t("users.new")} close={close}>
       <form
         className="form"
-        onSubmit={(event: FormEvent) => {
+        onSubmit={(event: SyntheticEvent) => {
           event.preventDefault();
           create.mutate();
         }}
       >
-        <TextInput label={t("create.id")} description={t("create.idRule")} required autoFocus autoComplete="off" {...field("userId", "user_id")} />
+        <TextInput
+          label={t("create.id")}
+          description={t("create.idRule")}
+          required
+          autoFocus
+          autoComplete="off"
+          {...field("userId", "user_id")}
+        />
         <TextInput label={t("field.displayName")} autoComplete="off" {...field("displayName", "user.display_name")} />
         <TextInput label={t("users.email")} autoComplete="off" {...field("email", "user.email")} />
         <PasswordInput
@@ -189,13 +237,16 @@ function NewUser({ close, done }: { close: () => void; done: () => void }) {
 function Reset({ user, close }: { user: User; close: () => void }) {
   const t = useT();
   const [newPassword, setPassword] = useState("");
-  const reset = useMutation({ mutationFn: () => api.users.resetPassword({ name: user.name, newPassword }), onSuccess: close });
+  const reset = useMutation({
+    mutationFn: () => api.users.resetPassword({ name: user.name, newPassword }),
+    onSuccess: close,
+  });
   const problem = reset.error && explain(reset.error);
   return (
     <Dialog title={t("users.resetTitle", { user: idOf(user.name) })} close={close}>
       <form
         className="form"
-        onSubmit={(event: FormEvent) => {
+        onSubmit={(event: SyntheticEvent) => {
           event.preventDefault();
           reset.mutate();
         }}

@@ -1,6 +1,6 @@
 import { PasswordInput } from "@mantine/core";
 import { useMutation, useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 import { explain } from "../../api/errors";
 import { problemOf } from "../../api/problem";
 import { api, session } from "../../auth/current";
@@ -75,19 +75,40 @@ function Password() {
     visibilityToggleButtonProps: { "aria-label": t("login.show") },
     required: true,
   });
-  const reason = form.newPassword.length < LEAST ? t("password.least", { n: LEAST }) : form.again !== form.newPassword ? t("password.differs") : undefined;
+  const reason =
+    form.newPassword.length < LEAST
+      ? t("password.least", { n: LEAST })
+      : form.again !== form.newPassword
+        ? t("password.differs")
+        : undefined;
   return (
     <Card title={t("account.password")}>
       <form
         className="form"
-        onSubmit={(event: FormEvent) => {
+        onSubmit={(event: SyntheticEvent) => {
           event.preventDefault();
           if (reason === undefined) change.mutate();
         }}
       >
-        <PasswordInput label={t("password.old")} autoComplete="current-password" {...field("oldPassword")} error={wrongOld ? t("password.oldWrong") : problem?.fields.get("old_password")} />
-        <PasswordInput label={t("password.new")} autoComplete="new-password" description={t("password.least", { n: LEAST })} {...field("newPassword")} error={problem?.fields.get("new_password")} />
-        <PasswordInput label={t("password.again")} autoComplete="new-password" {...field("again")} error={differs ? t("password.differs") : undefined} />
+        <PasswordInput
+          label={t("password.old")}
+          autoComplete="current-password"
+          {...field("oldPassword")}
+          error={wrongOld ? t("password.oldWrong") : problem?.fields.get("old_password")}
+        />
+        <PasswordInput
+          label={t("password.new")}
+          autoComplete="new-password"
+          description={t("password.least", { n: LEAST })}
+          {...field("newPassword")}
+          error={problem?.fields.get("new_password")}
+        />
+        <PasswordInput
+          label={t("password.again")}
+          autoComplete="new-password"
+          {...field("again")}
+          error={differs ? t("password.differs") : undefined}
+        />
         {change.error && !wrongOld && problem?.fields.size === 0 && <Failure problem={problemOf(change.error)} />}
         {change.isSuccess && <p role="status">{t("password.changed")}</p>}
         <ReasonButton type="submit" reason={reason} loading={change.isPending}>

@@ -1,14 +1,9 @@
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { Button } from "@mantine/core";
-import { useNavigate, useParams } from "@tanstack/react-router";
+import { useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
-import {
-  AgentAdminService,
-  AgentState,
-  type AgentKey,
-  IntentState,
-} from "../../api/gen/upm/hub/v1/ledger_service_pb";
+import { AgentAdminService, AgentState, type AgentKey, IntentState } from "../../api/gen/upm/hub/v1/ledger_service_pb";
 import {
   type Cluster,
   ClusterService,
@@ -34,13 +29,15 @@ import { date, idOf } from "../../state/proto";
 import { bytes, cpus } from "../../state/quantities";
 import { span } from "../../state/times";
 import { JoinSteps } from "./JoinCommand";
+import { usePageParams } from "../../state/route";
 
 const { method } = ClusterService;
 const agentMethod = AgentAdminService.method;
 
 export function ClusterPage() {
   const t = useT();
-  const { cluster: id } = useParams({ from: "/inside/clusters/$cluster" });
+  const param = usePageParams();
+  const id = param("cluster");
   const name = `clusters/${id}`;
   const { data, error, refetch, dataUpdatedAt } = useQuery({
     queryKey: ["cluster", name],
@@ -77,7 +74,11 @@ export function ClusterPage() {
           {data.message}
         </div>
       )}
-      {data.cordoned && <div className="notice" data-tone="idle">{t("clusters.cordonedLong")}</div>}
+      {data.cordoned && (
+        <div className="notice" data-tone="idle">
+          {t("clusters.cordonedLong")}
+        </div>
+      )}
       <div className="columns">
         <Card title={t("service.facts")}>
           <Facts
@@ -120,7 +121,8 @@ function Actions({ cluster, may, again }: { cluster: Cluster; may: May; again: (
     return allowed === false ? t("forbidden.platform", { permission }) : undefined;
   };
   const cordon = useMutation({
-    mutationFn: () => (cluster.cordoned ? api.clusters.uncordonCluster({ name }) : api.clusters.cordonCluster({ name })),
+    mutationFn: () =>
+      cluster.cordoned ? api.clusters.uncordonCluster({ name }) : api.clusters.cordonCluster({ name }),
     onSuccess: again,
   });
   const approve = useMutation({ mutationFn: () => api.clusters.approveCluster({ name }), onSuccess: again });
@@ -136,13 +138,30 @@ function Actions({ cluster, may, again }: { cluster: Cluster; may: May; again: (
           {t("clusters.approve")}
         </ReasonButton>
       )}
-      <ReasonButton variant="default" size="compact-md" reason={because(method.cordonCluster)} loading={cordon.isPending} onClick={() => cordon.mutate()}>
+      <ReasonButton
+        variant="default"
+        size="compact-md"
+        reason={because(method.cordonCluster)}
+        loading={cordon.isPending}
+        onClick={() => cordon.mutate()}
+      >
         {cluster.cordoned ? t("clusters.uncordon") : t("clusters.cordon")}
       </ReasonButton>
-      <ReasonButton variant="default" size="compact-md" reason={because(method.createJoinCommand)} loading={command.isPending} onClick={() => command.mutate()}>
+      <ReasonButton
+        variant="default"
+        size="compact-md"
+        reason={because(method.createJoinCommand)}
+        loading={command.isPending}
+        onClick={() => command.mutate()}
+      >
         {t("clusters.command")}
       </ReasonButton>
-      <ReasonButton variant="default" size="compact-md" reason={because(method.deleteCluster)} onClick={() => setDeleting(true)}>
+      <ReasonButton
+        variant="default"
+        size="compact-md"
+        reason={because(method.deleteCluster)}
+        onClick={() => setDeleting(true)}
+      >
         {t("clusters.forget")}
       </ReasonButton>
       {error && <Failure problem={problemOf(error)} />}
@@ -217,10 +236,23 @@ function AgentCard({ id, may }: { id: string; may: May }) {
         ]}
       />
       <div className="actions">
-        <ReasonButton variant="default" size="compact-sm" reason={because(agentMethod.disconnectAgent) ?? (data.state === AgentState.CONNECTED ? undefined : t("agent.notConnected"))} onClick={() => setAsking("disconnect")}>
+        <ReasonButton
+          variant="default"
+          size="compact-sm"
+          reason={
+            because(agentMethod.disconnectAgent) ??
+            (data.state === AgentState.CONNECTED ? undefined : t("agent.notConnected"))
+          }
+          onClick={() => setAsking("disconnect")}
+        >
           {t("agent.disconnect")}
         </ReasonButton>
-        <ReasonButton variant="default" size="compact-sm" reason={because(agentMethod.revokeAgent)} onClick={() => setAsking("revoke")}>
+        <ReasonButton
+          variant="default"
+          size="compact-sm"
+          reason={because(agentMethod.revokeAgent)}
+          onClick={() => setAsking("revoke")}
+        >
           {t("agent.revoke")}
         </ReasonButton>
       </div>
@@ -242,7 +274,10 @@ function AgentCard({ id, may }: { id: string; may: May }) {
 }
 
 /** A list that is asked for page by page. */
-function usePages<P extends { nextPageToken: string }>(key: unknown[], ask: (pageToken: string, signal: AbortSignal) => Promise<P>) {
+function usePages<P extends { nextPageToken: string }>(
+  key: unknown[],
+  ask: (pageToken: string, signal: AbortSignal) => Promise<P>,
+) {
   return useInfiniteQuery({
     queryKey: key,
     queryFn: ({ pageParam, signal }) => ask(pageParam, signal),
@@ -253,14 +288,28 @@ function usePages<P extends { nextPageToken: string }>(key: unknown[], ask: (pag
 
 function Keys({ id }: { id: string }) {
   const t = useT();
-  const pages = usePages(["keys", id], (pageToken, signal) => api.agents.listAgentKeys({ name: `agents/${id}`, pageToken }, { signal }));
+  const pages = usePages(["keys", id], (pageToken, signal) =>
+    api.agents.listAgentKeys({ name: `agents/${id}`, pageToken }, { signal }),
+  );
   const columns = useMemo<ColumnDef<AgentKey>[]>(
     () => [
       { id: "kind", header: t("keys.kind"), accessorFn: (one) => one.key?.kind ?? "" },
-      { id: "name", header: t("member.name"), accessorFn: (one) => [one.key?.namespace, one.key?.name].filter(Boolean).join("/") },
-      { id: "state", header: t("services.state"), cell: ({ row }) => <State group="intent" value={IntentState[row.original.state]} /> },
+      {
+        id: "name",
+        header: t("member.name"),
+        accessorFn: (one) => [one.key?.namespace, one.key?.name].filter(Boolean).join("/"),
+      },
+      {
+        id: "state",
+        header: t("services.state"),
+        cell: ({ row }) => <State group="intent" value={IntentState[row.original.state]} />,
+      },
       { id: "owner", header: t("keys.owner"), accessorKey: "owner" },
-      { id: "why", header: t("services.why"), accessorFn: (one) => one.result?.error?.message ?? (one.held ? t("agent.held") : "") },
+      {
+        id: "why",
+        header: t("services.why"),
+        accessorFn: (one) => one.result?.error?.message ?? (one.held ? t("agent.held") : ""),
+      },
     ],
     [t],
   );
@@ -275,7 +324,9 @@ function Keys({ id }: { id: string }) {
           label={t("clusters.unsettled")}
           rows={pages.data.pages.flatMap((page) => page.keys)}
           columns={columns}
-          rowId={(one) => `${one.key?.group ?? ""}/${one.key?.kind ?? ""}/${one.key?.namespace ?? ""}/${one.key?.name ?? ""}`}
+          rowId={(one) =>
+            `${one.key?.group ?? ""}/${one.key?.kind ?? ""}/${one.key?.namespace ?? ""}/${one.key?.name ?? ""}`
+          }
           empty={<Empty title={t("clusters.allSettled")} />}
         />
       )}
@@ -287,7 +338,12 @@ function Keys({ id }: { id: string }) {
 function More({ pages }: { pages: { isFetchingNextPage: boolean; fetchNextPage: () => Promise<unknown> } }) {
   const t = useT();
   return (
-    <Button variant="default" size="compact-sm" loading={pages.isFetchingNextPage} onClick={() => void pages.fetchNextPage()}>
+    <Button
+      variant="default"
+      size="compact-sm"
+      loading={pages.isFetchingNextPage}
+      onClick={() => void pages.fetchNextPage()}
+    >
       {t("action.more")}
     </Button>
   );
@@ -295,12 +351,22 @@ function More({ pages }: { pages: { isFetchingNextPage: boolean; fetchNextPage: 
 
 function Nodes({ parent }: { parent: string }) {
   const t = useT();
-  const pages = usePages(["nodes", parent], (pageToken, signal) => api.nodes.listNodes({ parent, pageToken, pageSize: 200 }, { signal }));
+  const pages = usePages(["nodes", parent], (pageToken, signal) =>
+    api.nodes.listNodes({ parent, pageToken, pageSize: 200 }, { signal }),
+  );
   const columns = useMemo<ColumnDef<Node>[]>(
     () => [
       { id: "name", header: t("member.name"), accessorFn: (one) => idOf(one.name) },
-      { id: "ready", header: t("member.ready"), cell: ({ row }) => <State group="yesno" value={row.original.ready ? "YES" : "NO"} /> },
-      { id: "schedulable", header: t("nodes.schedulable"), accessorFn: (one) => (one.schedulable ? t("word.yes") : t("word.no")) },
+      {
+        id: "ready",
+        header: t("member.ready"),
+        cell: ({ row }) => <State group="yesno" value={row.original.ready ? "YES" : "NO"} />,
+      },
+      {
+        id: "schedulable",
+        header: t("nodes.schedulable"),
+        accessorFn: (one) => (one.schedulable ? t("word.yes") : t("word.no")),
+      },
       { id: "cpu", header: t("field.cpu"), accessorFn: (one) => cpus(Number(one.allocatableCpuMillis)) },
       { id: "memory", header: t("field.memory"), accessorFn: (one) => bytes(Number(one.allocatableMemoryBytes)) },
       { id: "kubelet", header: "kubelet", accessorKey: "kubeletVersion" },
@@ -315,7 +381,13 @@ function Nodes({ parent }: { parent: string }) {
       ) : !pages.data ? (
         <Loading rows={2} />
       ) : (
-        <DataTable label={t("clusters.nodes")} rows={pages.data.pages.flatMap((page) => page.nodes)} columns={columns} rowId={(one) => one.name} empty={<Empty title={t("nodes.none")} />} />
+        <DataTable
+          label={t("clusters.nodes")}
+          rows={pages.data.pages.flatMap((page) => page.nodes)}
+          columns={columns}
+          rowId={(one) => one.name}
+          empty={<Empty title={t("nodes.none")} />}
+        />
       )}
       {pages.hasNextPage && <More pages={pages} />}
     </Card>
@@ -330,9 +402,17 @@ function StorageClasses({ parent }: { parent: string }) {
   });
   const columns = useMemo<ColumnDef<StorageClass>[]>(
     () => [
-      { id: "name", header: t("member.name"), accessorFn: (one) => idOf(one.name) + (one.default ? ` (${t("storage.default")})` : "") },
+      {
+        id: "name",
+        header: t("member.name"),
+        accessorFn: (one) => idOf(one.name) + (one.default ? ` (${t("storage.default")})` : ""),
+      },
       { id: "provisioner", header: t("storage.provisioner"), accessorKey: "provisioner" },
-      { id: "grow", header: t("storage.grow"), accessorFn: (one) => (one.allowVolumeExpansion ? t("word.yes") : t("word.no")) },
+      {
+        id: "grow",
+        header: t("storage.grow"),
+        accessorFn: (one) => (one.allowVolumeExpansion ? t("word.yes") : t("word.no")),
+      },
       { id: "reclaim", header: t("storage.reclaim"), accessorKey: "reclaimPolicy" },
       { id: "binding", header: t("storage.binding"), accessorKey: "volumeBindingMode" },
     ],
@@ -345,7 +425,13 @@ function StorageClasses({ parent }: { parent: string }) {
       ) : !data ? (
         <Loading rows={2} />
       ) : (
-        <DataTable label={t("clusters.storage")} rows={data.storageClasses} columns={columns} rowId={(one) => one.name} empty={<Empty title={t("storage.none")} />} />
+        <DataTable
+          label={t("clusters.storage")}
+          rows={data.storageClasses}
+          columns={columns}
+          rowId={(one) => one.name}
+          empty={<Empty title={t("storage.none")} />}
+        />
       )}
     </Card>
   );

@@ -1,7 +1,7 @@
 import { Checkbox, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { type FormEvent, useEffect, useState } from "react";
+import { type SyntheticEvent, useEffect, useState } from "react";
 import { explain } from "../../api/errors";
 import { ClusterService, ClusterState } from "../../api/gen/upm/resource/v1/resource_pb";
 import { problemOf } from "../../api/problem";
@@ -40,7 +40,7 @@ export function JoinPage() {
         <Card title={`1 · ${t("join.name")}`}>
           <form
             className="form"
-            onSubmit={(event: FormEvent) => {
+            onSubmit={(event: SyntheticEvent) => {
               event.preventDefault();
               if (allowed) create.mutate();
             }}
@@ -66,14 +66,20 @@ export function JoinPage() {
               onChange={(event) => setForm({ ...form, autoApprove: event.currentTarget.checked })}
             />
             {problem && problem.fields.size === 0 && <Failure problem={problemOf(create.error)} />}
-            <ReasonButton type="submit" loading={create.isPending} reason={allowed === false ? t("forbidden.platform", { permission }) : undefined}>
+            <ReasonButton
+              type="submit"
+              loading={create.isPending}
+              reason={allowed === false ? t("forbidden.platform", { permission }) : undefined}
+            >
               {t("join.make")}
             </ReasonButton>
           </form>
         </Card>
       )}
       {made?.joinCommand && <JoinSteps join={made.joinCommand} />}
-      {made?.cluster && <Arrival name={made.cluster.name} mayApprove={may(ClusterService.method.approveCluster).allowed !== false} />}
+      {made?.cluster && (
+        <Arrival name={made.cluster.name} mayApprove={may(ClusterService.method.approveCluster).allowed !== false} />
+      )}
     </Page>
   );
 }
@@ -85,7 +91,10 @@ function Arrival({ name, mayApprove }: { name: string; mayApprove: boolean }) {
     queryKey: ["cluster", name],
     queryFn: ({ signal }) => api.clusters.getCluster({ name }, { signal }),
   });
-  const approve = useMutation({ mutationFn: () => api.clusters.approveCluster({ name }), onSuccess: () => void refetch() });
+  const approve = useMutation({
+    mutationFn: () => api.clusters.approveCluster({ name }),
+    onSuccess: () => void refetch(),
+  });
   useEffect(() => void refetch(), [refetch]);
   if (!data) return null;
   return (
@@ -94,7 +103,11 @@ function Arrival({ name, mayApprove }: { name: string; mayApprove: boolean }) {
         <State group="cluster" value={ClusterState[data.state]} /> {data.message}
       </p>
       {data.state === ClusterState.AWAITING_APPROVAL && (
-        <ReasonButton reason={mayApprove ? undefined : t("forbidden.platform", { permission: "resource.clusters.approve" })} loading={approve.isPending} onClick={() => approve.mutate()}>
+        <ReasonButton
+          reason={mayApprove ? undefined : t("forbidden.platform", { permission: "resource.clusters.approve" })}
+          loading={approve.isPending}
+          onClick={() => approve.mutate()}
+        >
           {t("clusters.approve")}
         </ReasonButton>
       )}

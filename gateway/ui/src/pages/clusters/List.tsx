@@ -49,10 +49,29 @@ export function ClustersPage() {
         accessorFn: (one) => ClusterState[one.state],
         cell: ({ row }) => <State group="cluster" value={ClusterState[row.original.state]} />,
       },
-      { id: "message", header: t("services.why"), enableSorting: false, cell: ({ row }) => <span className="clip">{row.original.cordoned ? t("clusters.cordoned") : row.original.message}</span> },
-      { id: "nodes", header: t("clusters.nodes"), accessorFn: (one) => `${one.capacity?.readyNodes ?? 0}/${one.capacity?.nodes ?? 0}` },
-      { id: "cpu", header: t("field.cpu"), accessorFn: (one) => cpus(Number(one.capacity?.allocatableCpuMillis ?? 0n)) },
-      { id: "memory", header: t("field.memory"), accessorFn: (one) => bytes(Number(one.capacity?.allocatableMemoryBytes ?? 0n)) },
+      {
+        id: "message",
+        header: t("services.why"),
+        enableSorting: false,
+        cell: ({ row }) => (
+          <span className="clip">{row.original.cordoned ? t("clusters.cordoned") : row.original.message}</span>
+        ),
+      },
+      {
+        id: "nodes",
+        header: t("clusters.nodes"),
+        accessorFn: (one) => `${one.capacity?.readyNodes ?? 0}/${one.capacity?.nodes ?? 0}`,
+      },
+      {
+        id: "cpu",
+        header: t("field.cpu"),
+        accessorFn: (one) => cpus(Number(one.capacity?.allocatableCpuMillis ?? 0n)),
+      },
+      {
+        id: "memory",
+        header: t("field.memory"),
+        accessorFn: (one) => bytes(Number(one.capacity?.allocatableMemoryBytes ?? 0n)),
+      },
       { id: "kubernetes", header: "Kubernetes", accessorKey: "kubernetesVersion" },
       {
         id: "seen",

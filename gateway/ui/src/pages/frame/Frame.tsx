@@ -1,6 +1,6 @@
 import { Menu, NativeSelect, useMantineColorScheme } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { Link, Outlet, useNavigate, useSearch } from "@tanstack/react-router";
+import { Link, Outlet, useNavigate } from "@tanstack/react-router";
 import { Suspense, useState } from "react";
 import { api, session, usePhase } from "../../auth/current";
 import { Icon, type IconName } from "../../components/Icon";
@@ -11,6 +11,7 @@ import { Expired } from "../login/Expired";
 import { useServices } from "../services/engines";
 import { Keys } from "./Keys";
 import { Palette } from "./Palette";
+import { usePageSearch } from "../../state/route";
 
 const NAV: { to: string; text: Key; icon: IconName }[] = [
   { to: "/", text: "nav.overview", icon: "overview" },
@@ -38,7 +39,13 @@ export function Frame() {
           <Icon name="services" size={20} /> UPM
         </Link>
         {NAV.map(({ to, text, icon }) => (
-          <Link key={to} to={to} className="nav" activeOptions={{ exact: to === "/" }} activeProps={{ "aria-current": "page" }}>
+          <Link
+            key={to}
+            to={to}
+            className="nav"
+            activeOptions={{ exact: to === "/" }}
+            activeProps={{ "aria-current": "page" }}
+          >
             <Icon name={icon} /> <span>{t(text)}</span>
           </Link>
         ))}
@@ -74,7 +81,7 @@ export function Frame() {
 function ProjectFilter() {
   const t = useT();
   const navigate = useNavigate();
-  const { project } = useSearch({ from: "__root__" });
+  const { project } = usePageSearch();
   const { data } = useQuery({
     queryKey: ["projects", "all"],
     queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
@@ -88,7 +95,10 @@ function ProjectFilter() {
       value={project ?? ""}
       onChange={(event) => {
         const chosen = event.currentTarget.value;
-        void navigate({ to: ".", search: (before: object) => ({ ...before, project: chosen === "" ? undefined : chosen }) });
+        void navigate({
+          to: ".",
+          search: (before: object) => ({ ...before, project: chosen === "" ? undefined : chosen }),
+        });
       }}
       data={[{ value: "", label: t("frame.allProjects") }, ...ids]}
     />
@@ -121,7 +131,8 @@ function Preferences() {
         title={t("frame.language")}
         onClick={() => void choose(language === "en" ? "zh" : "en")}
       >
-        <Icon name="language" /> <span lang={language === "en" ? "zh" : "en"}>{language === "en" ? "中文" : "English"}</span>
+        <Icon name="language" />{" "}
+        <span lang={language === "en" ? "zh" : "en"}>{language === "en" ? "中文" : "English"}</span>
       </button>
       <button
         type="button"

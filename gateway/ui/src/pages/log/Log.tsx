@@ -1,6 +1,6 @@
 import { Button, Switch, TextInput } from "@mantine/core";
 import { useInfiniteQuery, useMutation } from "@tanstack/react-query";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { type Entry, OperatorLogService } from "../../api/gen/upm/operatorlog/v1/operatorlog_pb";
 import { problemOf } from "../../api/problem";
@@ -14,11 +14,12 @@ import { ReasonButton } from "../../components/Reason";
 import { useT } from "../../i18n";
 import { EntryRow } from "./EntryRow";
 import { tail } from "./tail";
+import { usePageSearch } from "../../state/route";
 
 export function LogPage() {
   const t = useT();
   const navigate = useNavigate({ from: "/log" });
-  const { filter = "", live } = useSearch({ from: "/inside/log" });
+  const { filter = "", live } = usePageSearch();
   const [typed, setTyped] = useState(filter);
   const may = usePermissions("", [OperatorLogService.method.verifyEntries]);
   const { allowed, permission } = may(OperatorLogService.method.verifyEntries);
@@ -67,7 +68,11 @@ export function LogPage() {
         <Button type="submit" variant="default" size="compact-md">
           {t("log.search")}
         </Button>
-        <Switch label={t("log.live")} checked={live === "yes"} onChange={(event) => set({ live: event.currentTarget.checked ? "yes" : "" })} />
+        <Switch
+          label={t("log.live")}
+          checked={live === "yes"}
+          onChange={(event) => set({ live: event.currentTarget.checked ? "yes" : "" })}
+        />
       </form>
       {live === "yes" ? <Tail key={filter} filter={filter} /> : <Past filter={filter} />}
     </Page>
@@ -83,7 +88,8 @@ function Past({ filter }: { filter: string }) {
     getNextPageParam: (page) => (page.nextPageToken === "" ? undefined : page.nextPageToken),
     retry: false,
   });
-  if (pages.error && !pages.data) return <Failure problem={problemOf(pages.error)} retry={() => void pages.refetch()} />;
+  if (pages.error && !pages.data)
+    return <Failure problem={problemOf(pages.error)} retry={() => void pages.refetch()} />;
   if (!pages.data) return <Loading />;
   const entries = pages.data.pages.flatMap((page) => page.entries);
   return (
@@ -109,7 +115,11 @@ function Tail({ filter }: { filter: string }) {
     <>
       <p className="table-note">
         {/* The stream says nothing while nothing happens. */}
-        <Freshness link={link === "connecting" && error === undefined ? "connected" : link} retry={watch.retry} {...(since && { since })} />
+        <Freshness
+          link={link === "connecting" && error === undefined ? "connected" : link}
+          retry={watch.retry}
+          {...(since && { since })}
+        />
       </p>
       <Entries entries={[...items.values()].reverse()} />
     </>

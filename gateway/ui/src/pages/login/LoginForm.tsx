@@ -1,5 +1,5 @@
 import { Button, PasswordInput, TextInput } from "@mantine/core";
-import { type FormEvent, useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 import { explain } from "../../api/errors";
 import { publicAuth, session } from "../../auth/current";
 import { useT } from "../../i18n";
@@ -12,7 +12,7 @@ export function LoginForm({ user, done }: { user?: string; done: () => void }) {
   const [password, setPassword] = useState("");
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
-  async function submit(event: FormEvent) {
+  async function submit(event: SyntheticEvent) {
     event.preventDefault();
     setBusy(true);
     setError("");

@@ -1,6 +1,6 @@
 import { Button, PasswordInput, TextInput } from "@mantine/core";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { type FormEvent, useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 import { explain } from "../../api/errors";
 import { publicAuth, session } from "../../auth/current";
 import { useT } from "../../i18n";
@@ -20,7 +20,7 @@ export function SetupPage() {
     setForm((before) => ({ ...before, [key]: value }));
   };
   const differs = form.again !== "" && form.again !== form.password;
-  async function submit(event: FormEvent) {
+  async function submit(event: SyntheticEvent) {
     event.preventDefault();
     if (form.again !== form.password) return;
     setBusy(true);

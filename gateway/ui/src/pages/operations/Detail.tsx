@@ -1,5 +1,5 @@
 import { useMutation } from "@tanstack/react-query";
-import { Link, useParams } from "@tanstack/react-router";
+import { Link } from "@tanstack/react-router";
 import { problemOf } from "../../api/problem";
 import { api } from "../../auth/current";
 import { Mono } from "../../components/Copy";
@@ -12,10 +12,13 @@ import { useT } from "../../i18n";
 import { idOf, serviceParts } from "../../state/proto";
 import { span } from "../../state/times";
 import { Follow, useOperation } from "./Follow";
+import { usePageParams } from "../../state/route";
 
 export function OperationPage() {
   const t = useT();
-  const { module, operation: id } = useParams({ from: "/inside/operations/$module/$operation" });
+  const param = usePageParams();
+  const module = param("module");
+  const id = param("operation");
   const name = `operations/${module}/${id}`;
   const { operation, picture, retry } = useOperation(name);
   const cancel = useMutation({ mutationFn: () => api.operations.cancelOperation({ name }) });
@@ -41,7 +44,13 @@ export function OperationPage() {
       crumbs={crumbs}
       badge={<State group="operation" value={operation.state} />}
       actions={
-        <ReasonButton variant="default" size="compact-md" reason={reason} loading={cancel.isPending} onClick={() => cancel.mutate()}>
+        <ReasonButton
+          variant="default"
+          size="compact-md"
+          reason={reason}
+          loading={cancel.isPending}
+          onClick={() => cancel.mutate()}
+        >
           {t("operation.cancel")}
         </ReasonButton>
       }

@@ -33,7 +33,11 @@ export function Follow({ name, compact = false }: { name: string; compact?: bool
   const t = useT();
   const { operation, picture, retry } = useOperation(name);
   if (!operation) {
-    return picture.error === undefined ? <Loading rows={3} /> : <Failure problem={problemOf(picture.error)} retry={retry} />;
+    return picture.error === undefined ? (
+      <Loading rows={3} />
+    ) : (
+      <Failure problem={problemOf(picture.error)} retry={retry} />
+    );
   }
   return (
     <div className="follow">

@@ -1,17 +1,18 @@
 import { NativeSelect, TextInput } from "@mantine/core";
-import { useNavigate, useSearch } from "@tanstack/react-router";
+import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { Page } from "../../components/Page";
 import { useT } from "../../i18n";
 import { wordsOf } from "../../state/words";
 import { useEngines, useServices } from "../services/engines";
 import { OperationsTable } from "./OperationsTable";
+import { usePageSearch } from "../../state/route";
 
 export function OperationsPage() {
   const t = useT();
   const engines = useEngines();
   const navigate = useNavigate({ from: "/operations" });
-  const { state = "", target = "" } = useSearch({ from: "/inside/operations" });
+  const { state = "", target = "" } = usePageSearch();
   const [typed, setTyped] = useState(target);
   const { items } = useServices();
   const set = (search: { state?: string; target?: string }) =>

@@ -20,21 +20,34 @@ import { OperationLink, useOperation } from "./Follow";
 
 /** AIP-160 over what is set. */
 export function operationFilter(wanted: { target?: string; state?: string }): string {
-  return [wanted.target && `target="${wanted.target}"`, wanted.state && `state=${wanted.state}`].filter(Boolean).join(" AND ");
+  return [wanted.target && `target="${wanted.target}"`, wanted.state && `state=${wanted.state}`]
+    .filter(Boolean)
+    .join(" AND ");
 }
 
 /**
  * The operations of a module, newest first. The API has no stream over the list: it is asked again on focus, and when a service's own
  * stream says that another operation works on it (`current`). Those that go on are followed live.
  */
-export function OperationsTable(props: { module: string; target?: string; state?: string; current: string; most?: number }) {
+export function OperationsTable(props: {
+  module: string;
+  target?: string;
+  state?: string;
+  current: string;
+  most?: number;
+}) {
   const t = useT();
   const { module, target = "", state = "", current, most } = props;
   const list = useInfiniteQuery({
     queryKey: ["operations", module, target, state],
     queryFn: ({ pageParam, signal }) =>
       api.operations.listOperations(
-        { name: `operations/${module}`, filter: operationFilter({ target, state }), pageToken: pageParam, pageSize: 100 },
+        {
+          name: `operations/${module}`,
+          filter: operationFilter({ target, state }),
+          pageToken: pageParam,
+          pageSize: 100,
+        },
         { signal },
       ),
     initialPageParam: "",
@@ -42,14 +55,21 @@ export function OperationsTable(props: { module: string; target?: string; state?
   });
   const { refetch } = list;
   useEffect(() => void refetch(), [current, refetch]);
-  const rows = useMemo(
-    () => list.data?.pages.flatMap((page) => page.operations.map(operationView)) ?? [],
-    [list.data],
-  );
+  const rows = useMemo(() => list.data?.pages.flatMap((page) => page.operations.map(operationView)) ?? [], [list.data]);
   const columns = useMemo<ColumnDef<OperationView>[]>(
     () => [
-      { id: "kind", header: t("operation.kind"), accessorKey: "kind", cell: ({ row }) => <OperationLink name={row.original.name} text={row.original.kind} /> },
-      { id: "state", header: t("services.state"), accessorKey: "state", cell: ({ row }) => <Live operation={row.original} /> },
+      {
+        id: "kind",
+        header: t("operation.kind"),
+        accessorKey: "kind",
+        cell: ({ row }) => <OperationLink name={row.original.name} text={row.original.kind} />,
+      },
+      {
+        id: "state",
+        header: t("services.state"),
+        accessorKey: "state",
+        cell: ({ row }) => <Live operation={row.original} />,
+      },
       {
         id: "target",
         header: t("operation.target"),
@@ -71,7 +91,16 @@ export function OperationsTable(props: { module: string; target?: string; state?
         header: t("operation.took"),
         accessorFn: (one) => (one.ended && one.started ? span(one.ended.getTime() - one.started.getTime()) : ""),
       },
-      { id: "error", header: t("services.why"), enableSorting: false, cell: ({ row }) => <span className="clip" title={row.original.error}>{row.original.error}</span> },
+      {
+        id: "error",
+        header: t("services.why"),
+        enableSorting: false,
+        cell: ({ row }) => (
+          <span className="clip" title={row.original.error}>
+            {row.original.error}
+          </span>
+        ),
+      },
     ],
     [t],
   );

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { Link, useSearch } from "@tanstack/react-router";
+import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { ClusterState } from "../../api/gen/upm/resource/v1/resource_pb";
 import { OperatorLogService } from "../../api/gen/upm/operatorlog/v1/operatorlog_pb";
@@ -19,11 +19,12 @@ import { useClusters } from "../clusters/List";
 import { OperationsTable } from "../operations/OperationsTable";
 import { useEngines, useServices } from "../services/engines";
 import { ServiceLink } from "../services/generic/List";
+import { usePageSearch } from "../../state/route";
 
 export function OverviewPage() {
   const t = useT();
   const engines = useEngines();
-  const { project } = useSearch({ from: "__root__" });
+  const { project } = usePageSearch();
   const { items, ready, link, since, error, retry } = useServices();
   const services = useMemo(
     () => [...items.values()].filter((one) => project === undefined || one.project === project),
@@ -55,7 +56,8 @@ export function OverviewPage() {
             <ul className="plain rows">
               {ill.map((one) => (
                 <li key={one.name}>
-                  <State group="service" value={one.state} /> <ServiceLink service={one} /> <span className="dim">{one.message}</span>
+                  <State group="service" value={one.state} /> <ServiceLink service={one} />{" "}
+                  <span className="dim">{one.message}</span>
                 </li>
               ))}
             </ul>
@@ -65,7 +67,12 @@ export function OverviewPage() {
         <div className="wide">
           <Card title={t("nav.operations")} side={<Link to="/operations">{t("overview.all")}</Link>}>
             {engines.map((engine) => (
-              <OperationsTable key={engine.module} module={engine.module} most={8} current={services.map((one) => one.operation).join()} />
+              <OperationsTable
+                key={engine.module}
+                module={engine.module}
+                most={8}
+                current={services.map((one) => one.operation).join()}
+              />
             ))}
           </Card>
         </div>
@@ -135,8 +142,8 @@ function Newest() {
         <ul className="plain rows">
           {data.entries.map((entry) => (
             <li key={entry.name}>
-              <Time at={date(entry.eventTime)} /> <strong>{idOf(entry.principal)}</strong> {entry.method.slice(entry.method.lastIndexOf("/") + 1)}{" "}
-              <span className="dim">{entry.resource}</span>
+              <Time at={date(entry.eventTime)} /> <strong>{idOf(entry.principal)}</strong>{" "}
+              {entry.method.slice(entry.method.lastIndexOf("/") + 1)} <span className="dim">{entry.resource}</span>
             </li>
           ))}
         </ul>

@@ -1,6 +1,6 @@
 import { NumberInput, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, useNavigate, useParams } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { explain } from "../../api/errors";
 import { RoleService } from "../../api/gen/upm/auth/v1/auth_pb";
@@ -18,12 +18,14 @@ import { useT } from "../../i18n";
 import { date, idOf } from "../../state/proto";
 import { Bindings } from "../access/Bindings";
 import { useServices } from "../services/engines";
+import { usePageParams } from "../../state/route";
 
 const { method } = ProjectService;
 
 export function ProjectPage() {
   const t = useT();
-  const { id } = useParams({ from: "/inside/projects/$id" });
+  const param = usePageParams();
+  const id = param("id");
   const name = `projects/${id}`;
   const { data, error, refetch, dataUpdatedAt } = useQuery({
     queryKey: ["projects", name],
@@ -63,7 +65,11 @@ function Shown({ project }: { project: Project }) {
   const id = idOf(project.name);
   const own = [...items.values()].filter((one) => one.project === id);
   const units = own.reduce((sum, one) => sum + one.size, 0);
-  const may = usePermissions(project.name, [method.updateProject, method.deleteProject, RoleService.method.listRoleBindings]);
+  const may = usePermissions(project.name, [
+    method.updateProject,
+    method.deleteProject,
+    RoleService.method.listRoleBindings,
+  ]);
   const because = (which: (typeof method)[keyof typeof method]) => {
     const { allowed, permission } = may(which);
     return allowed === false ? t("forbidden.permission", { permission, project: id }) : undefined;
@@ -95,8 +101,19 @@ function Shown({ project }: { project: Project }) {
       <Card title={t("quota.title")}>
         <Facts
           facts={[
-            [t("nav.services"), <Meter key="s" label={t("nav.services")} used={project.serviceCount} limit={project.quota?.services ?? 0} />],
-            [t("quota.units"), <Meter key="u" label={t("quota.units")} used={units} limit={project.quota?.units ?? 0} />],
+            [
+              t("nav.services"),
+              <Meter
+                key="s"
+                label={t("nav.services")}
+                used={project.serviceCount}
+                limit={project.quota?.services ?? 0}
+              />,
+            ],
+            [
+              t("quota.units"),
+              <Meter key="u" label={t("quota.units")} used={units} limit={project.quota?.units ?? 0} />,
+            ],
             [t("service.created"), <Time key="c" at={date(project.createTime)} />],
           ]}
         />
@@ -136,7 +153,10 @@ function Shown({ project }: { project: Project }) {
             <ReasonButton
               color="red"
               variant="outline"
-              reason={because(method.deleteProject) ?? (project.serviceCount > 0 ? t("projects.notEmpty", { n: project.serviceCount }) : undefined)}
+              reason={
+                because(method.deleteProject) ??
+                (project.serviceCount > 0 ? t("projects.notEmpty", { n: project.serviceCount }) : undefined)
+              }
               onClick={() => setDeleting(true)}
             >
               {t("projects.delete")}

@@ -2,7 +2,7 @@ import { Button, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { type FormEvent, useMemo, useState } from "react";
+import { type SyntheticEvent, useMemo, useState } from "react";
 import { uuid } from "../../api/base";
 import { explain } from "../../api/errors";
 import { type Project, ProjectService } from "../../api/gen/upm/resource/v1/resource_pb";
@@ -46,7 +46,11 @@ export function ProjectsPage() {
         ),
       },
       { id: "display", header: t("field.displayName"), accessorKey: "displayName" },
-      { id: "services", header: t("nav.services"), accessorFn: (one) => quotaText(one.serviceCount, one.quota?.services ?? 0) },
+      {
+        id: "services",
+        header: t("nav.services"),
+        accessorFn: (one) => quotaText(one.serviceCount, one.quota?.services ?? 0),
+      },
       {
         id: "created",
         header: t("service.created"),
@@ -61,7 +65,11 @@ export function ProjectsPage() {
       title={t("nav.projects")}
       fresh={<AsOf at={dataUpdatedAt} refresh={() => void refetch()} />}
       actions={
-        <ReasonButton size="compact-md" reason={allowed === false ? t("forbidden.platform", { permission }) : undefined} onClick={() => setMaking(true)}>
+        <ReasonButton
+          size="compact-md"
+          reason={allowed === false ? t("forbidden.platform", { permission }) : undefined}
+          onClick={() => setMaking(true)}
+        >
           {t("projects.new")}
         </ReasonButton>
       }
@@ -71,7 +79,13 @@ export function ProjectsPage() {
       ) : !data ? (
         <Loading />
       ) : (
-        <DataTable label={t("nav.projects")} rows={data.projects} columns={columns} rowId={(one) => one.name} empty={<Empty title={t("projects.none")} />} />
+        <DataTable
+          label={t("nav.projects")}
+          rows={data.projects}
+          columns={columns}
+          rowId={(one) => one.name}
+          empty={<Empty title={t("projects.none")} />}
+        />
       )}
       {making && <NewProject close={() => setMaking(false)} />}
     </Page>
@@ -85,7 +99,8 @@ function NewProject({ close }: { close: () => void }) {
   const [form, setForm] = useState({ projectId: "", displayName: "" });
   const requestId = useMemo(uuid, []);
   const create = useMutation({
-    mutationFn: () => api.projects.createProject({ projectId: form.projectId, project: { displayName: form.displayName }, requestId }),
+    mutationFn: () =>
+      api.projects.createProject({ projectId: form.projectId, project: { displayName: form.displayName }, requestId }),
     onSuccess: (project) => {
       void queries.invalidateQueries({ queryKey: ["projects"] });
       void navigate({ to: "/projects/$id", params: { id: idOf(project.name) } });
@@ -96,7 +111,7 @@ function NewProject({ close }: { close: () => void }) {
     <Dialog title={t("projects.new")} close={close}>
       <form
         className="form"
-        onSubmit={(event: FormEvent) => {
+        onSubmit={(event: SyntheticEvent) => {
           event.preventDefault();
           create.mutate();
         }}

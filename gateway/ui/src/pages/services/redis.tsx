@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 import comments from "../../api/gen/comments/upm.redis.v1.json";
 import {
+  type DeletionPolicy,
   DeletionPolicySchema,
   MemberRole,
   type RedisMember,
@@ -10,6 +11,7 @@ import {
   RedisServiceSchema,
   RedisSpecSchema,
   type RedisSpec,
+  type RetainedData,
   RetainedDataSchema,
   ServiceState,
   StorageSchema,
@@ -75,7 +77,7 @@ export function view(service: RedisService, engine: Engine): ServiceView {
     description: service.description,
     deletionPolicy: service.deletionPolicy,
     parameters: spec?.parameters ?? {},
-    spec: (spec ?? create(RedisSpecSchema)) as unknown as Values,
+    spec: spec ?? create(RedisSpecSchema),
   };
 }
 
@@ -110,7 +112,9 @@ function Picture(props: { service: ServiceView; selected: string | undefined; on
       onSelect={props.onSelect}
       nodes={members.map((one) => ({
         id: one.name,
-        role: t(wordOf("role", one.role).text) + (isPrimary(one) ? ` · ${t("topology.epoch", { epoch: String(epoch) })}` : ""),
+        role:
+          t(wordOf("role", one.role).text) +
+          (isPrimary(one) ? ` · ${t("topology.epoch", { epoch: String(epoch) })}` : ""),
         detail: one.ready ? one.node : t("member.notReady"),
         tone: tone(one),
         row: isPrimary(one) ? 0 : 1,
@@ -121,7 +125,11 @@ function Picture(props: { service: ServiceView; selected: string | undefined; on
           from: primary,
           to: one.name,
           up: one.linkUp,
-          label: !one.linkUp ? t("topology.down") : one.lag === undefined ? t("topology.lagUnknown") : t("topology.lag", { lag: bytes(one.lag) }),
+          label: !one.linkUp
+            ? t("topology.down")
+            : one.lag === undefined
+              ? t("topology.lagUnknown")
+              : t("topology.lag", { lag: bytes(one.lag) }),
         }))}
     />
   );
@@ -146,7 +154,7 @@ export const engine: Engine = {
       cpu: "500m",
       memory: "256Mi",
       storage: create(StorageSchema, { size: "1Gi" }),
-    }) as unknown as Values,
+    }),
   methods: {
     list: method.listRedisServices,
     create: method.createRedisService,
@@ -167,9 +175,9 @@ export const engine: Engine = {
         redisService: create(RedisServiceSchema, {
           spec: spec(wish.spec),
           description: wish.description,
-          deletionPolicy: wish.deletionPolicy,
+          deletionPolicy: wish.deletionPolicy as DeletionPolicy,
         }),
-        retainedData: wish.retainedData,
+        retainedData: wish.retainedData as RetainedData,
         ...once,
       },
       { ...(signal && { signal }) },
@@ -179,9 +187,12 @@ export const engine: Engine = {
       redisService: create(RedisServiceSchema, { name: service.name, etag: service.etag, ...news }),
       updateMask: { paths: ["description", "deletion_policy"] },
     }),
-  delete: ({ name, etag }, policy, once, signal) =>
+  delete: ({ name, etag }, number, once, signal) =>
     // The plan is for whatever the service is now; the deletion itself only for what the plan was shown of.
-    client.deleteRedisService({ name, policy, etag: once.validateOnly ? "" : etag, ...once }, { ...(signal && { signal }) }),
+    client.deleteRedisService(
+      { name, policy: number as DeletionPolicy, etag: once.validateOnly ? "" : etag, ...once },
+      { ...(signal && { signal }) },
+    ),
   restart: ({ name }, once, signal) => client.restartRedisService({ name, ...once }, { ...(signal && { signal }) }),
   switchover: ({ name, epoch }, target, once, signal) =>
     client.switchoverRedisService({ name, target, expectedEpoch: epoch, ...once }, { ...(signal && { signal }) }),

@@ -1,5 +1,4 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useParams } from "@tanstack/react-router";
 import { SoftwareService } from "../../api/gen/upm/resource/v1/resource_pb";
 import { problemOf } from "../../api/problem";
 import { api } from "../../auth/current";
@@ -10,11 +9,13 @@ import { Card, Facts, Loading, Page } from "../../components/Page";
 import { Parameters } from "../../components/Parameters";
 import { ReasonButton } from "../../components/Reason";
 import { useT } from "../../i18n";
+import { usePageParams } from "../../state/route";
 
 export function SoftwarePage() {
   const t = useT();
   const queries = useQueryClient();
-  const { software: id } = useParams({ from: "/inside/software/$software" });
+  const param = usePageParams();
+  const id = param("software");
   const name = `software/${id}`;
   const { data, error, refetch } = useQuery({
     queryKey: ["software", name],

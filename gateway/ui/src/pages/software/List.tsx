@@ -40,7 +40,12 @@ export function SoftwareListPage() {
         accessorKey: "enabled",
         cell: ({ row }) => <State group="yesno" value={row.original.enabled ? "YES" : "NO"} />,
       },
-      { id: "digest", header: t("software.digest"), enableSorting: false, cell: ({ row }) => <code>{row.original.digest.slice(0, 12)}</code> },
+      {
+        id: "digest",
+        header: t("software.digest"),
+        enableSorting: false,
+        cell: ({ row }) => <code>{row.original.digest.slice(0, 12)}</code>,
+      },
     ],
     [t],
   );
@@ -51,7 +56,13 @@ export function SoftwareListPage() {
       ) : !data ? (
         <Loading />
       ) : (
-        <DataTable label={t("nav.software")} rows={data.software} columns={columns} rowId={(one) => one.name} empty={<Empty title={t("software.none")} />} />
+        <DataTable
+          label={t("nav.software")}
+          rows={data.software}
+          columns={columns}
+          rowId={(one) => one.name}
+          empty={<Empty title={t("software.none")} />}
+        />
       )}
     </Page>
   );

@@ -46,7 +46,13 @@ export function usePlan(key: unknown[], run: Props["run"], enabled = true) {
   });
   const current = settled === JSON.stringify(key) && !plan.isPlaceholderData && !plan.isFetching;
   const wrong = useMemo(() => (plan.error ? explain(plan.error).fields : new Map<string, string>()), [plan.error]);
-  return { plan: plan.data && operationView(plan.data), error: plan.error, wrong, current, again: () => void plan.refetch() };
+  return {
+    plan: plan.data && operationView(plan.data),
+    error: plan.error,
+    wrong,
+    current,
+    again: () => void plan.refetch(),
+  };
 }
 
 /** An action: its plan first, then, confirmed, its operation with live steps. */
@@ -56,7 +62,7 @@ export function ActionDialog(props: Props) {
   const { plan, error, wrong, current, again } = usePlan([props.title, ...props.input], props.run);
   const [typed, setTyped] = useState("");
   // The same request, sent twice because an answer was lost, is done once.
-  const requestId = useMemo(uuid, [JSON.stringify(props.input)]); // eslint-disable-line react-hooks/exhaustive-deps
+  const requestId = useMemo(uuid, [JSON.stringify(props.input)]);
   const mutation = useMutation({
     mutationFn: () => props.run({ validateOnly: false, requestId }),
     onSuccess: () => {

@@ -37,7 +37,14 @@ export function Connection({ service, passwordReason }: { service: ServiceView; 
           [
             t("login.password"),
             shown === undefined ? (
-              <ReasonButton key="p" variant="default" size="compact-sm" reason={passwordReason} loading={password.isPending} onClick={() => password.mutate()}>
+              <ReasonButton
+                key="p"
+                variant="default"
+                size="compact-sm"
+                reason={passwordReason}
+                loading={password.isPending}
+                onClick={() => password.mutate()}
+              >
                 {t("connection.show")}
               </ReasonButton>
             ) : (

@@ -1,7 +1,7 @@
 import { NativeSelect, Textarea, TextInput } from "@mantine/core";
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { uuid } from "../../../api/base";
 import { field_behavior, FieldBehavior } from "../../../api/gen/google/api/field_behavior_pb";
@@ -9,7 +9,7 @@ import { problemOf } from "../../../api/problem";
 import { api } from "../../../auth/current";
 import { usePermissions } from "../../../auth/permissions";
 import { Empty, Failure } from "../../../components/Failure";
-import { type Editing, EnumSelect, MessageForm, type Values } from "../../../components/MessageForm";
+import { type Editing, EnumSelect, MessageForm, text, type Values } from "../../../components/MessageForm";
 import { Card, Loading, Page } from "../../../components/Page";
 import { Parameters } from "../../../components/Parameters";
 import { ReasonButton } from "../../../components/Reason";
@@ -21,6 +21,7 @@ import { useEngines } from "../engines";
 import type { Engine, Wish } from "../model";
 import { usePlan } from "./ActionDialog";
 import { usePackage } from "./ServiceParameters";
+import { usePageSearch } from "../../../state/route";
 
 export function CreatePage() {
   const t = useT();
@@ -67,12 +68,17 @@ export function CreatePage() {
 
 const toJson = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);
 
-function Wizard(props: { engine: Engine; engines: Engine[]; setEngine: (collection: string) => void; projects: string[] }) {
+function Wizard(props: {
+  engine: Engine;
+  engines: Engine[];
+  setEngine: (collection: string) => void;
+  projects: string[];
+}) {
   const t = useT();
   const { engine } = props;
   const navigate = useNavigate();
   const queries = useQueryClient();
-  const search = useSearch({ from: "__root__" });
+  const search = usePageSearch();
   const [wish, setWish] = useState<Wish>(() => ({
     project: props.projects.find((name) => idOf(name) === search.project) ?? props.projects[0] ?? "",
     id: "",
@@ -90,7 +96,7 @@ function Wizard(props: { engine: Engine; engines: Engine[]; setEngine: (collecti
     (once, signal) => engine.create(wish, once, signal),
     allowed === true,
   );
-  const requestId = useMemo(uuid, [key]); // eslint-disable-line react-hooks/exhaustive-deps
+  const requestId = useMemo(uuid, [key]);
   const mutation = useMutation({
     mutationFn: () => engine.create(wish, { validateOnly: false, requestId }),
     onSuccess: async (operation) => {
@@ -161,11 +167,13 @@ function Wizard(props: { engine: Engine; engines: Engine[]; setEngine: (collecti
             wrong={wrong}
             comments={engine.comments}
             hidden={(field) => field.name === "parameters"}
-            required={(field) => hasOption(field, field_behavior) && getOption(field, field_behavior).includes(FieldBehavior.REQUIRED)}
+            required={(field) =>
+              hasOption(field, field_behavior) && getOption(field, field_behavior).includes(FieldBehavior.REQUIRED)
+            }
             editors={{
               cluster: (editing) => <ClusterChoice editing={editing} />,
               version: (editing) => <VersionChoice editing={editing} versions={known.versions} />,
-              storage_class: (editing) => <StorageClassChoice editing={editing} cluster={String(wish.spec["cluster"] ?? "")} />,
+              storage_class: (editing) => <StorageClassChoice editing={editing} cluster={text(wish.spec["cluster"])} />,
             }}
           />
         </Card>
@@ -216,7 +224,9 @@ function Wizard(props: { engine: Engine; engines: Engine[]; setEngine: (collecti
               </ul>
             </div>
           )}
-          {allowed === false && <p className="form-error">{t("forbidden.permission", { permission, project: idOf(wish.project) })}</p>}
+          {allowed === false && (
+            <p className="form-error">{t("forbidden.permission", { permission, project: idOf(wish.project) })}</p>
+          )}
           {shownError && <Failure problem={problemOf(shownError)} retry={again} />}
           {!error && plan && <Plan plan={plan} />}
           {!error && !plan && allowed !== false && <Loading rows={3} />}
@@ -238,7 +248,13 @@ function ClusterChoice({ editing }: { editing: Editing }) {
   // Who may not list clusters can still type one.
   if (!data) {
     return (
-      <TextInput label={editing.label} description={editing.help} error={editing.error} value={String(editing.value ?? "")} onChange={(event) => editing.set(event.currentTarget.value)} />
+      <TextInput
+        label={editing.label}
+        description={editing.help}
+        error={editing.error}
+        value={text(editing.value)}
+        onChange={(event) => editing.set(event.currentTarget.value)}
+      />
     );
   }
   return (
@@ -246,7 +262,7 @@ function ClusterChoice({ editing }: { editing: Editing }) {
       label={editing.label}
       description={editing.help}
       error={editing.error}
-      value={String(editing.value ?? "")}
+      value={text(editing.value)}
       onChange={(event) => editing.set(event.currentTarget.value)}
       data={[
         { value: "", label: t("form.default") },
@@ -271,7 +287,7 @@ function VersionChoice({ editing, versions }: { editing: Editing; versions: stri
       label={editing.label}
       description={editing.help}
       error={editing.error}
-      value={String(editing.value ?? "")}
+      value={text(editing.value)}
       onChange={(event) => editing.set(event.currentTarget.value)}
       data={[{ value: "", label: t("create.newest") }, ...versions]}
     />
@@ -296,7 +312,7 @@ function StorageClassChoice({ editing, cluster }: { editing: Editing; cluster: s
       label={editing.label}
       description={editing.help}
       error={editing.error}
-      value={String(editing.value ?? "")}
+      value={text(editing.value)}
       onChange={(event) => editing.set(event.currentTarget.value)}
       data={[
         { value: "", label: t("form.default") },

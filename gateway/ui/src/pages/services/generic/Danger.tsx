@@ -75,7 +75,9 @@ function Settings({ service, reason }: { service: ServiceView; reason: string | 
 function DeleteAction({ service, close }: { service: ServiceView; close: () => void }) {
   const t = useT();
   const { engine } = service;
-  const [policy, setPolicy] = useState(engine.deletionPolicy.values.find((one) => one.name === "KEEP_DATA")?.number ?? 0);
+  const [policy, setPolicy] = useState(
+    engine.deletionPolicy.values.find((one) => one.name === "KEEP_DATA")?.number ?? 0,
+  );
   return (
     <ActionDialog
       title={t("danger.deleteTitle", { name: service.id })}
@@ -110,4 +112,3 @@ function DeleteAction({ service, close }: { service: ServiceView; close: () => v
     </ActionDialog>
   );
 }
-

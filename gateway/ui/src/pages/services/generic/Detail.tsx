@@ -1,5 +1,5 @@
 import { Tabs } from "@mantine/core";
-import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { problemOf } from "../../../api/problem";
 import { usePermissions } from "../../../auth/permissions";
@@ -20,13 +20,14 @@ import { DangerZone } from "./Danger";
 import { Overview } from "./Overview";
 import { ServiceParameters } from "./ServiceParameters";
 import { useReasons } from "./reasons";
+import { usePageParams, usePageSearch } from "../../../state/route";
 
 const TABS = ["overview", "connection", "operations", "parameters", "settings"] as const;
 
 export function ServicePage() {
   const t = useT();
-  const params = useParams({ from: "/inside/services/$project/$collection/$service" });
-  const name = `projects/${params.project}/${params.collection}/${params.service}`;
+  const param = usePageParams();
+  const name = `projects/${param("project")}/${param("collection")}/${param("service")}`;
   const { items, ready, link, since, error, retry } = useServices();
   const service = items.get(name);
   const [last, setLast] = useState<ServiceView>();
@@ -36,7 +37,7 @@ export function ServicePage() {
   const crumbs = [{ to: "/services", text: t("nav.services") }];
   if (!shown) {
     return (
-      <Page title={params.service} crumbs={crumbs}>
+      <Page title={param("service")} crumbs={crumbs}>
         {error !== undefined && !ready ? (
           <Failure problem={problemOf(error)} retry={retry} />
         ) : ready ? (
@@ -70,7 +71,7 @@ function Shown(props: {
   const { service, gone } = props;
   const { engine } = service;
   const navigate = useNavigate({ from: "/services/$project/$collection/$service" });
-  const { tab = "overview" } = useSearch({ from: "/inside/services/$project/$collection/$service" });
+  const { tab = "overview" } = usePageSearch();
   const may = usePermissions(`projects/${service.project}`, Object.values(engine.methods));
   const reasons = useReasons(service, may, gone);
   const [action, setAction] = useState<"restart" | "scale">();
@@ -96,15 +97,27 @@ function Shown(props: {
           <ReasonButton variant="default" size="compact-md" reason={reasons.switchover} onClick={() => setTarget("")}>
             {t("action.switchover")}
           </ReasonButton>
-          <ReasonButton variant="default" size="compact-md" reason={reasons.restart} onClick={() => setAction("restart")}>
+          <ReasonButton
+            variant="default"
+            size="compact-md"
+            reason={reasons.restart}
+            onClick={() => setAction("restart")}
+          >
             {t("action.restart")}
           </ReasonButton>
         </>
       }
     >
-      {gone && <div className="notice" data-tone="idle">{t("service.gone")}</div>}
+      {gone && (
+        <div className="notice" data-tone="idle">
+          {t("service.gone")}
+        </div>
+      )}
       {!gone && service.message !== "" && service.state !== "READY" && (
-        <div className="notice" data-tone={service.state === "UNAVAILABLE" || service.state === "FAILED" ? "bad" : "warn"}>
+        <div
+          className="notice"
+          data-tone={service.state === "UNAVAILABLE" || service.state === "FAILED" ? "bad" : "warn"}
+        >
           {service.message}
         </div>
       )}
@@ -122,7 +135,10 @@ function Shown(props: {
         value={tab}
         keepMounted={false}
         onChange={(next) =>
-          void navigate({ search: (before: object) => ({ ...before, tab: next === null || next === "overview" ? undefined : next }), replace: true })
+          void navigate({
+            search: (before: object) => ({ ...before, tab: next === null || next === "overview" ? undefined : next }),
+            replace: true,
+          })
         }
       >
         <Tabs.List>
@@ -152,7 +168,9 @@ function Shown(props: {
       </Tabs>
       {action === "restart" && <RestartAction service={service} close={() => setAction(undefined)} />}
       {action === "scale" && <ScaleAction service={service} close={() => setAction(undefined)} />}
-      {target !== undefined && <SwitchoverAction service={service} target={target} close={() => setTarget(undefined)} />}
+      {target !== undefined && (
+        <SwitchoverAction service={service} target={target} close={() => setTarget(undefined)} />
+      )}
     </Page>
   );
 }

@@ -1,6 +1,6 @@
 import { Button, NativeSelect, TextInput } from "@mantine/core";
 import type { ColumnDef } from "@tanstack/react-table";
-import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { problemOf } from "../../../api/problem";
 import { usePermissions } from "../../../auth/permissions";
@@ -16,6 +16,7 @@ import { idOf } from "../../../state/proto";
 import { wordsOf } from "../../../state/words";
 import { useEngines, useServices } from "../engines";
 import type { ServiceView } from "../model";
+import { usePageSearch } from "../../../state/route";
 
 /** Where a service's page is. */
 export function ServiceLink({ service }: { service: ServiceView }) {
@@ -36,7 +37,7 @@ export const readyOf = (service: ServiceView): string =>
 export function ServicesPage() {
   const t = useT();
   const navigate = useNavigate({ from: "/services" });
-  const { q = "", state = "", project } = useSearch({ from: "/inside/services" });
+  const { q = "", state = "", project } = usePageSearch();
   const engines = useEngines();
   const { items, ready, link, since, error, changed, retry } = useServices();
   const may = usePermissions(
@@ -59,7 +60,12 @@ export function ServicesPage() {
   }, [items, q, state, project]);
   const columns = useMemo<ColumnDef<ServiceView>[]>(
     () => [
-      { id: "name", header: t("services.name"), accessorKey: "id", cell: ({ row }) => <ServiceLink service={row.original} /> },
+      {
+        id: "name",
+        header: t("services.name"),
+        accessorKey: "id",
+        cell: ({ row }) => <ServiceLink service={row.original} />,
+      },
       {
         id: "state",
         header: t("services.state"),
@@ -91,7 +97,7 @@ export function ServicesPage() {
             {t("services.new")}
           </Button>
         ) : (
-          <ReasonButton size="compact-md" reason={t("forbidden.in", { project: project ?? "" })}>
+          <ReasonButton size="compact-md" reason={t("forbidden.in", { project })}>
             {t("services.new")}
           </ReasonButton>
         )
@@ -144,8 +150,13 @@ export function ServicesPage() {
 /** Why a service is not as it shall be, in one line. */
 function Why({ service }: { service: ServiceView }) {
   const t = useT();
-  if (!service.agentConnected && service.state !== "CREATING") return <span className="dim">{t("services.agentAway")}</span>;
+  if (!service.agentConnected && service.state !== "CREATING")
+    return <span className="dim">{t("services.agentAway")}</span>;
   if (service.state === "READY") return null;
   const unmet = service.conditions.find((one) => !one.satisfied);
-  return <span className="clip" title={unmet?.reason ?? service.message}>{unmet?.reason ?? service.message}</span>;
+  return (
+    <span className="clip" title={unmet?.reason ?? service.message}>
+      {unmet?.reason ?? service.message}
+    </span>
+  );
 }

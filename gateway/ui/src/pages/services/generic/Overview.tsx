@@ -48,7 +48,12 @@ export function Overview(props: {
       },
       { id: "node", header: t("member.node"), accessorKey: "node" },
       { id: "version", header: t("field.version"), accessorKey: "version" },
-      { id: "address", header: t("member.address"), enableSorting: false, cell: ({ row }) => <Mono text={row.original.address} /> },
+      {
+        id: "address",
+        header: t("member.address"),
+        enableSorting: false,
+        cell: ({ row }) => <Mono text={row.original.address} />,
+      },
       { id: "message", header: t("services.why"), enableSorting: false, accessorKey: "message" },
     ],
     [t],
@@ -59,7 +64,11 @@ export function Overview(props: {
         {service.members.length === 0 ? (
           <Empty title={t("service.noMembers")} />
         ) : (
-          <Topology service={service} selected={selected} onSelect={(name) => setSelected(name === selected ? undefined : name)} />
+          <Topology
+            service={service}
+            selected={selected}
+            onSelect={(name) => setSelected(name === selected ? undefined : name)}
+          />
         )}
         {member && (
           <div className="chosen" role="status">
@@ -77,8 +86,18 @@ export function Overview(props: {
       <Card title={t("service.facts")}>
         <Facts
           facts={[
-            [t("services.project"), <Link key="p" to="/projects/$id" params={{ id: service.project }}>{service.project}</Link>],
-            [t("services.cluster"), <Link key="c" to="/clusters/$cluster" params={{ cluster: idOf(service.cluster) }}>{idOf(service.cluster)}</Link>],
+            [
+              t("services.project"),
+              <Link key="p" to="/projects/$id" params={{ id: service.project }}>
+                {service.project}
+              </Link>,
+            ],
+            [
+              t("services.cluster"),
+              <Link key="c" to="/clusters/$cluster" params={{ cluster: idOf(service.cluster) }}>
+                {idOf(service.cluster)}
+              </Link>,
+            ],
             [t("services.engine"), `${service.engine.title} ${service.version}`],
             [t("field.members"), service.size],
             [t("topology.epochName"), String(service.epoch)],
@@ -90,7 +109,11 @@ export function Overview(props: {
         />
       </Card>
       <Card title={t("service.conditions")}>
-        {service.conditions.length === 0 ? <Empty title={t("service.noConditions")} /> : <Predicates predicates={service.conditions} />}
+        {service.conditions.length === 0 ? (
+          <Empty title={t("service.noConditions")} />
+        ) : (
+          <Predicates predicates={service.conditions} />
+        )}
       </Card>
       <div className="wide">
         <Card title={t("service.members")}>

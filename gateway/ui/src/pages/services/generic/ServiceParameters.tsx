@@ -21,7 +21,12 @@ export function usePackage(type: string, version: string) {
     queryFn: ({ signal }) => api.software.getSoftware({ name }, { signal }),
     enabled: name !== "",
   });
-  return { versions: enabled.map((each) => each.version), software: one.data, error: list.error ?? one.error, missing: list.data !== undefined && name === "" };
+  return {
+    versions: enabled.map((each) => each.version),
+    software: one.data,
+    error: list.error ?? one.error,
+    missing: list.data !== undefined && name === "",
+  };
 }
 
 export function ServiceParameters({ service }: { service: ServiceView }) {
