@@ -17,7 +17,7 @@ use crate::{
     measure::{self, Arrival},
     passthrough,
     refusal::{self, Refusal},
-    rest,
+    rest, ui,
     view::View,
     web::{self, Form},
     websocket,
@@ -256,7 +256,9 @@ async fn plain(exchange: &Exchange<'_>, request: Request<Body>) -> Response<Body
                 return response;
             }
             path => {
-                if let Some(response) = docs::answer(path) {
+                if let Some(response) =
+                    docs::answer(path).or_else(|| ui::answer(exchange, path, request.headers()))
+                {
                     return response;
                 }
             }

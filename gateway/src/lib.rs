@@ -36,6 +36,7 @@ mod standalone;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod upstream;
 mod view;
 mod web;
