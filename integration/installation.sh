@@ -203,6 +203,8 @@ service_up() {
 service_ready() { [ "$("$UPM" redis get $SERVICE --project $PROJECT -o json | json_field state)" = READY ]; }
 
 summary() {
+  echo "UI:        http://$API/ (user $ADMIN, password in $ADMIN_PASSWORD)"
+  echo
   "$UPM" redis get $SERVICE --project $PROJECT
   echo
   "$UPM" redis connect $SERVICE --project $PROJECT
