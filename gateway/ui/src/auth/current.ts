@@ -13,7 +13,8 @@ import {
 } from "../api/gen/upm/resource/v1/resource_pb";
 import { UserService } from "../api/gen/upm/user/v1/user_pb";
 import { authorizedTransport, publicTransport } from "../api/transport";
-import { browser, type Phase, Session } from "./session";
+import { browser } from "./browser";
+import { type Phase, Session } from "./session";
 
 /** This tab's session. */
 export const session = new Session(browser());

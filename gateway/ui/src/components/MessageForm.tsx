@@ -1,4 +1,4 @@
-import { create, type DescEnum, type DescField, type DescMessage } from "@bufbuild/protobuf";
+import { create, type DescEnum, type DescEnumValue, type DescField, type DescMessage } from "@bufbuild/protobuf";
 import { Checkbox, NativeSelect, NumberInput, TextInput } from "@mantine/core";
 import type { ReactNode } from "react";
 import { useT } from "../i18n";
@@ -40,7 +40,7 @@ interface Props {
 export function MessageForm(props: Props) {
   const { schema, value, comments, wrong, hidden } = props;
   return (
-    <div className="form">
+    <div className="form two">
       {schema.fields
         .filter((field) => !hidden?.(field))
         .map((field) => {
@@ -142,7 +142,9 @@ export function EnumSelect(props: {
 }) {
   const t = useT();
   const { desc, comments } = props;
-  const chosen = desc.values.find((one) => one.number === props.value);
+  // The comment of the value 0 names the value that it stands for.
+  const standard = standsFor(desc, comments);
+  const chosen = props.value === 0 && standard ? standard : desc.values.find((one) => one.number === props.value);
   const meaning = chosen && plain(comments[`${desc.name}.${chosen.name}`] ?? "");
   return (
     <NativeSelect
@@ -156,11 +158,22 @@ export function EnumSelect(props: {
         .filter((one) => !props.without?.includes(one.name))
         .map((one) => ({
           value: String(one.number),
-          label: one.number === 0 ? t("form.default") : enumLabel(t, one.name),
+          label:
+            one.number !== 0
+              ? enumLabel(t, one.name)
+              : standard
+                ? t("form.defaultIs", { value: enumLabel(t, standard.name) })
+                : t("form.default"),
         }))}
       {...(meaning && { description: [props.description, meaning].filter(Boolean).join(" — ") })}
     />
   );
+}
+
+function standsFor(desc: DescEnum, comments: Record<string, string>): DescEnumValue | undefined {
+  const zero = desc.values.find((one) => one.number === 0);
+  const comment = zero && comments[`${desc.name}.${zero.name}`]?.replace(/\.$/, "");
+  return desc.values.find((one) => one.name === comment);
 }
 
 /** The text of a value; empty for everything else. */

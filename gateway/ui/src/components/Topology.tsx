@@ -50,50 +50,52 @@ export function Topology(props: {
   const { at, width, height } = place(props.nodes);
   return (
     <div className="topology" role="group" aria-label={props.label}>
-      <svg viewBox={`-4 -4 ${width + 8} ${height + 8}`} width={width + 8} height={height + 8} aria-hidden="true">
-        <defs>
-          <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
-            <path d="M0 0l8 4-8 4z" className="edge-head" />
-          </marker>
-        </defs>
-        {props.edges.map((edge) => {
-          const from = at.get(edge.from);
-          const to = at.get(edge.to);
-          if (!from || !to) return null;
-          const [x1, y1, x2, y2] = [from.x + WIDTH / 2, from.y + HEIGHT, to.x + WIDTH / 2, to.y - 3];
-          const middle = (y1 + y2) / 2;
+      <div style={{ width: width + 8, height: height + 8 }}>
+        <svg viewBox={`-4 -4 ${width + 8} ${height + 8}`} width={width + 8} height={height + 8} aria-hidden="true">
+          <defs>
+            <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+              <path d="M0 0l8 4-8 4z" className="edge-head" />
+            </marker>
+          </defs>
+          {props.edges.map((edge) => {
+            const from = at.get(edge.from);
+            const to = at.get(edge.to);
+            if (!from || !to) return null;
+            const [x1, y1, x2, y2] = [from.x + WIDTH / 2, from.y + HEIGHT, to.x + WIDTH / 2, to.y - 3];
+            const middle = (y1 + y2) / 2;
+            return (
+              <g key={`${edge.from} ${edge.to}`} className="edge" data-up={edge.up}>
+                <path
+                  d={`M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`}
+                  fill="none"
+                  markerEnd="url(#arrow)"
+                />
+                <text x={(x1 + x2) / 2} y={middle} textAnchor="middle" dy="4">
+                  {edge.label}
+                </text>
+              </g>
+            );
+          })}
+        </svg>
+        {props.nodes.map((node) => {
+          const place = at.get(node.id);
           return (
-            <g key={`${edge.from} ${edge.to}`} className="edge" data-up={edge.up}>
-              <path
-                d={`M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`}
-                fill="none"
-                markerEnd="url(#arrow)"
-              />
-              <text x={(x1 + x2) / 2} y={middle} textAnchor="middle" dy="4">
-                {edge.label}
-              </text>
-            </g>
+            <button
+              key={node.id}
+              type="button"
+              className="node"
+              data-tone={node.tone}
+              aria-pressed={props.selected === node.id}
+              style={{ left: (place?.x ?? 0) + 4, top: (place?.y ?? 0) + 4, width: WIDTH, height: HEIGHT }}
+              onClick={() => props.onSelect(node.id)}
+            >
+              <strong>{node.id}</strong>
+              <span className="node-role">{node.role}</span>
+              <span className="dim">{node.detail}</span>
+            </button>
           );
         })}
-      </svg>
-      {props.nodes.map((node) => {
-        const place = at.get(node.id);
-        return (
-          <button
-            key={node.id}
-            type="button"
-            className="node"
-            data-tone={node.tone}
-            aria-pressed={props.selected === node.id}
-            style={{ left: (place?.x ?? 0) + 4, top: (place?.y ?? 0) + 4, width: WIDTH, height: HEIGHT }}
-            onClick={() => props.onSelect(node.id)}
-          >
-            <strong>{node.id}</strong>
-            <span className="node-role">{node.role}</span>
-            <span className="dim">{node.detail}</span>
-          </button>
-        );
-      })}
+      </div>
     </div>
   );
 }

@@ -1,4 +1,4 @@
-/** Whether a permission pattern (`redis.services.*`, each part may be `*`) holds for a permission. */
+/** Whether a permission pattern (`user.users.*`, each part may be `*`) holds for a permission. */
 export function covers(pattern: string, permission: string): boolean {
   const wanted = permission.split(".");
   const parts = pattern.split(".");

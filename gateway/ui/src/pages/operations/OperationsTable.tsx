@@ -16,14 +16,8 @@ import { useT } from "../../i18n";
 import type { OperationView } from "../../state/operation";
 import { idOf, serviceParts } from "../../state/proto";
 import { span } from "../../state/times";
+import { operationFilter } from "../../state/filter";
 import { OperationLink, useOperation } from "./Follow";
-
-/** AIP-160 over what is set. */
-export function operationFilter(wanted: { target?: string; state?: string }): string {
-  return [wanted.target && `target="${wanted.target}"`, wanted.state && `state=${wanted.state}`]
-    .filter(Boolean)
-    .join(" AND ");
-}
 
 /**
  * The operations of a module, newest first. The API has no stream over the list: it is asked again on focus, and when a service's own

@@ -60,29 +60,38 @@ export function Overview(props: {
   );
   return (
     <div className="columns">
-      <Card title={t("service.topology")}>
-        {service.members.length === 0 ? (
-          <Empty title={t("service.noMembers")} />
-        ) : (
-          <Topology
-            service={service}
-            selected={selected}
-            onSelect={(name) => setSelected(name === selected ? undefined : name)}
-          />
-        )}
-        {member && (
-          <div className="chosen" role="status">
-            <strong>{member.name}</strong> {member.message}
-            <ReasonButton
-              size="compact-sm"
-              reason={member.name === service.primary ? t("member.isPrimary") : props.switchoverReason}
-              onClick={() => props.onSwitchover(member.name)}
-            >
-              {t("member.makePrimary")}
-            </ReasonButton>
-          </div>
-        )}
-      </Card>
+      <div className="stack">
+        <Card title={t("service.topology")}>
+          {service.members.length === 0 ? (
+            <Empty title={t("service.noMembers")} />
+          ) : (
+            <Topology
+              service={service}
+              selected={selected}
+              onSelect={(name) => setSelected(name === selected ? undefined : name)}
+            />
+          )}
+          {member && (
+            <div className="chosen" role="status">
+              <strong>{member.name}</strong> {member.message}
+              <ReasonButton
+                size="compact-sm"
+                reason={member.name === service.primary ? t("member.isPrimary") : props.switchoverReason}
+                onClick={() => props.onSwitchover(member.name)}
+              >
+                {t("member.makePrimary")}
+              </ReasonButton>
+            </div>
+          )}
+        </Card>
+        <Card title={t("service.conditions")}>
+          {service.conditions.length === 0 ? (
+            <Empty title={t("service.noConditions")} />
+          ) : (
+            <Predicates predicates={service.conditions} />
+          )}
+        </Card>
+      </div>
       <Card title={t("service.facts")}>
         <Facts
           facts={[
@@ -107,13 +116,6 @@ export function Overview(props: {
             [t("field.description"), service.description],
           ]}
         />
-      </Card>
-      <Card title={t("service.conditions")}>
-        {service.conditions.length === 0 ? (
-          <Empty title={t("service.noConditions")} />
-        ) : (
-          <Predicates predicates={service.conditions} />
-        )}
       </Card>
       <div className="wide">
         <Card title={t("service.members")}>
