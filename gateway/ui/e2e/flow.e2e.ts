@@ -68,18 +68,21 @@ describe("the life of a service", () => {
 
   it("says beside the field what is wrong, before anything happens", async () => {
     await page.goto(`${base}/services/new`);
-    await page.getByLabel("Id").fill("Wrong Id");
-    await page.getByLabel("Memory").fill("1Mi");
+    await page.getByRole("textbox", { name: "Id", exact: true }).fill("Wrong Id");
+    await page.getByRole("textbox", { name: "Memory", exact: true }).fill("1Mi");
     const memory = page.locator(".mantine-InputWrapper-root", { hasText: "Memory of each member" });
-    await memory.getByText("64Mi", { exact: false }).last().waitFor();
+    await memory.locator(".mantine-InputWrapper-error").waitFor();
+    expect(await memory.locator(".mantine-InputWrapper-error").textContent()).toContain("64Mi");
     await page.getByText(/things are not right yet/).waitFor();
     expect(await page.getByRole("button", { name: "Create" }).getAttribute("aria-disabled")).toBe("true");
   });
 
   it("is created by the wizard and comes up", async () => {
-    await page.getByLabel("Id").fill(id);
-    await page.getByLabel("Memory").fill("128Mi");
-    await page.getByLabel("Members").fill("2");
+    await page.getByRole("textbox", { name: "Id", exact: true }).fill(id);
+    await page.getByRole("textbox", { name: "Memory", exact: true }).fill("128Mi");
+    // The node has two CPUs, and "demo" has most of them.
+    await page.getByRole("textbox", { name: "CPU", exact: true }).fill("50m");
+    await page.getByRole("textbox", { name: "Members", exact: true }).fill("2");
     await page.getByText("record", { exact: false }).first().waitFor();
     await page.locator("button:not([aria-disabled=true])", { hasText: /^Create$/ }).click();
     await page.getByRole("heading", { name: id, level: 1 }).waitFor();
@@ -134,12 +137,12 @@ describe("the life of a service", () => {
     await badge(page).getByText("Ready").waitFor({ timeout: 60_000 });
     await page.locator(".page-title button:not([aria-disabled=true])", { hasText: "Scale" }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByLabel("Members").fill("12");
+    await dialog.getByRole("textbox", { name: "Members", exact: true }).fill("12");
     await dialog
       .getByText(/1 to 9|between 1 and 9/)
       .last()
       .waitFor();
-    await dialog.getByLabel("Members").fill("2");
+    await dialog.getByRole("textbox", { name: "Members", exact: true }).fill("2");
     await dialog.getByText("Risk:").waitFor();
     await dialog.locator("button:not([aria-disabled=true])", { hasText: "Scale" }).click();
     await dialog.getByText("Succeeded").waitFor({ timeout: 100_000 });

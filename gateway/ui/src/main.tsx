@@ -23,17 +23,19 @@ const queries = new QueryClient({
 const router = makeRouter();
 const colors = localStorageColorSchemeManager({ key: "upm.colors" });
 
-// Another user's answers must not be seen.
-session.subscribe(() => {
-  if (session.get() === "out") {
-    queries.clear();
-    void router.navigate({ to: "/login", search: { from: router.state.location.href } });
-  }
-});
-
 const root = document.getElementById("root");
 await begin();
 await session.start();
+
+// Another user's answers must not be seen; what was open is opened again after the login.
+session.subscribe(() => {
+  if (session.get() !== "out") return;
+  queries.clear();
+  const { pathname, publicHref } = router.state.location;
+  if (pathname !== "/login" && pathname !== "/setup")
+    void router.navigate({ to: "/login", search: { from: publicHref } });
+});
+
 if (root) {
   createRoot(root).render(
     <StrictMode>

@@ -65,7 +65,7 @@ const inside = createRoute({
   errorComponent: PageError,
   notFoundComponent: NotFound,
   beforeLoad: ({ location }): void => {
-    if (session.get() === "out") throw redirect({ to: "/login", search: { from: location.href } });
+    if (session.get() === "out") throw redirect({ to: "/login", search: { from: location.publicHref } });
   },
 });
 

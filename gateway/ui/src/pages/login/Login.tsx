@@ -8,15 +8,14 @@ export function LoginPage() {
   const t = useT();
   const router = useRouter();
   const { from } = usePageSearch();
+  function go() {
+    // Only a path of this page: "//host" would be another one's.
+    if (from?.startsWith("/") && !from.startsWith("//")) router.history.push(from);
+    else void router.navigate({ to: "/" });
+  }
   return (
     <Gate title={t("action.login")}>
-      <LoginForm
-        done={() =>
-          router.history.push(
-            from?.startsWith("/") && !from.startsWith("//") ? from : router.buildLocation({ to: "/" }).href,
-          )
-        }
-      />
+      <LoginForm done={go} />
       <p className="dim">
         {t("login.first")} <Link to="/setup">{t("setup.title")}</Link>
       </p>
