@@ -62,7 +62,7 @@ export function Predicates({ predicates }: { predicates: { name: string; satisfi
 export function Plan({ plan }: { plan: OperationView }) {
   const t = useT();
   return (
-    <section className="plan" aria-label={t("plan.title")}>
+    <div className="plan">
       <p className="risk">
         <strong>{t("plan.risk")}</strong> {plan.risk}
       </p>
@@ -72,7 +72,7 @@ export function Plan({ plan }: { plan: OperationView }) {
         </p>
       )}
       <Steps steps={plan.steps} plan />
-    </section>
+    </div>
   );
 }
 

@@ -127,7 +127,6 @@ function Preferences() {
       <button
         type="button"
         className="tool"
-        aria-label={t("frame.language")}
         title={t("frame.language")}
         onClick={() => void choose(language === "en" ? "zh" : "en")}
       >

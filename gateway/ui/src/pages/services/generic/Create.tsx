@@ -210,7 +210,7 @@ function Wizard(props: {
           </div>
         </Card>
       </div>
-      <aside className="wizard-plan" aria-label={t("plan.title")}>
+      <div className="wizard-plan">
         <Card title={t("plan.title")}>
           {wrong.size > 0 && (
             <div role="status">
@@ -234,7 +234,7 @@ function Wizard(props: {
             {t("create.submit")}
           </ReasonButton>
         </Card>
-      </aside>
+      </div>
     </div>
   );
 }
