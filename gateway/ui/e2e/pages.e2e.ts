@@ -15,7 +15,7 @@ const PAGES: [string, string, string][] = [
   ["service-operations", "/services/demo/redisServices/demo?tab=operations", "Succeeded"],
   ["service-parameters", "/services/demo/redisServices/demo?tab=parameters", "appendfsync"],
   ["service-settings", "/services/demo/redisServices/demo?tab=settings", "Danger zone"],
-  ["operations", "/operations", "Succeeded"],
+  ["operations", "/operations", "redis.create"],
   ["clusters", "/clusters", "Healthy"],
   ["cluster", "/clusters/local", "Connected since"],
   ["cluster-join", "/clusters/new", "Make the join command"],

@@ -1,12 +1,12 @@
 import { Link } from "@tanstack/react-router";
-import { Empty } from "../../components/Failure";
 import { useT } from "../../i18n";
+import { Gate } from "../login/Gate";
 
 export function NotFound() {
   const t = useT();
   return (
-    <Empty title={t("notFound.title")}>
+    <Gate title={t("notFound.title")}>
       <Link to="/">{t("nav.overview")}</Link>
-    </Empty>
+    </Gate>
   );
 }
