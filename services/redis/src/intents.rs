@@ -31,6 +31,8 @@ use crate::spec::{DataLoss, Placement, RedisSpec};
 pub(crate) const PORT: i32 = 6379;
 /// The user whose password is generated; also its key in the Secret.
 pub(crate) const USER: &str = "default";
+/// With whose password members follow each other: whoever knows that of [`USER`] must not pass for a replica that acknowledges.
+const REPLICATION_USER: &str = "upm-replica";
 const DATA: &str = "data";
 const DATA_PATH: &str = "/data";
 
@@ -112,7 +114,7 @@ fn unit_set(
         }],
         generated_secret: Some(GeneratedSecret {
             name: names::credentials(&names.service),
-            keys: vec![USER.to_owned()],
+            keys: vec![USER.to_owned(), REPLICATION_USER.to_owned()],
         }),
         volume_retention_policy: match shape.volumes {
             shape::Volumes::Retain => VolumeRetentionPolicy::Retain,

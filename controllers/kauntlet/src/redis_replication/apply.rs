@@ -252,6 +252,9 @@ impl Replications {
         if let [Action::Record(change)] = &decision.actions[..] {
             return self.record(look, decision, change).await.map(Some);
         }
+        if let Some(newer) = self.before_promises(look, decision).await? {
+            return Ok(newer);
+        }
         let done = join_all(
             decision
                 .actions
@@ -265,6 +268,26 @@ impl Replications {
             info!(member, code = ?status.code(), reason = status.message(), "Not done yet");
         }
         Ok((refused < decision.actions.len()).then(|| look.object.clone()))
+    }
+
+    /// Before members are asked to promise an epoch, the record must be in reach and as it was decided from: members that promised wait
+    /// for it, and take nobody's writes meanwhile. `Some` when nothing is to be asked for now.
+    async fn before_promises(
+        &self,
+        look: &Look,
+        decision: &Decision,
+    ) -> Result<Option<Option<RedisReplication>>, Error> {
+        let promises = decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Promise { .. }));
+        if !promises || decision.phase == Phase::Steady {
+            return Ok(None);
+        }
+        let api: Api<RedisReplication> = self.api(&look.object);
+        let newest = call::get(&api, &look.object.name_any()).await?;
+        let same = newest.resource_version() == look.object.resource_version();
+        Ok((!same).then_some(Some(newest)))
     }
 
     /// The compare-and-swap. When somebody else was faster, the newest object is what everything is decided anew from.
@@ -286,10 +309,17 @@ impl Replications {
                 self.remember(&look.object, &written);
                 if change.epoch != look.state.epoch {
                     let note = format!("epoch {}: {}", change.epoch, change.why);
-                    self.context
-                        .events
-                        .normal(&written, "PrimaryElected", "Elect", note)
-                        .await;
+                    let events = &self.context.events;
+                    if change
+                        .evidence
+                        .is_some_and(|evidence| evidence.at_risk().is_some())
+                    {
+                        events.warning(&written, "DataAtRisk", "Elect", note).await;
+                    } else {
+                        events
+                            .normal(&written, "PrimaryElected", "Elect", note)
+                            .await;
+                    }
                 }
                 Ok(written)
             }

@@ -7,11 +7,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use upm_crds::names::{UNIT_AGENT_PORT, annotation};
 use upm_crds::redis_replication::{
-    DataLossPolicy, RedisReplication, RedisReplicationStatus, SwitchoverResult,
+    Bootstrap, DataLossPolicy, DepartedVolume, RedisReplication, RedisReplicationStatus,
+    SwitchoverResult,
 };
 
 use super::agents::Target;
-use super::model::{Group, Last, Node, Pod, Position, Request, State};
+use super::model::{Acceptance, Departed, Group, Last, Node, Pod, Position, Prior, Request, State};
 
 /// The group that the object describes, with the members that its status still counts on.
 pub fn group(object: &RedisReplication) -> Group {
@@ -33,7 +34,9 @@ pub fn group(object: &RedisReplication) -> Group {
         members.insert(replica.name.clone(), node);
     }
     if let Some(status) = &object.status {
-        for name in status.primary.iter().chain(&status.ackers) {
+        let prior = status.prior.iter();
+        let before = prior.flat_map(|prior| prior.ackers.iter().chain([&prior.primary]));
+        for name in status.primary.iter().chain(&status.ackers).chain(before) {
             if !members.contains_key(name) {
                 let known = status.topology.get(name);
                 let node = Node {
@@ -59,6 +62,11 @@ pub fn group(object: &RedisReplication) -> Group {
             target: wanted.target.clone(),
             expected_epoch: Some(wanted.expected_epoch),
         }),
+        acceptance: spec.failover.as_ref().map(|failover| Acceptance {
+            expected_epoch: failover.expected_epoch,
+            token: failover.accept_loss.clone(),
+        }),
+        has_served: spec.bootstrap == Bootstrap::Refuse,
         bounded_loss: spec.data_loss_policy == DataLossPolicy::Bounded,
         // with Sentinels one decider is enough: they
         skip: skip || !spec.sentinel.is_empty(),
@@ -71,6 +79,17 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
         epoch: status.epoch,
         primary: status.primary.clone(),
         ackers: status.ackers.iter().cloned().collect(),
+        member_ids: status.member_ids.clone(),
+        excluded: status.excluded.iter().cloned().collect(),
+        version: status.record_version,
+        departed: departed(&status.departed),
+        prior: status.prior.as_ref().map(|prior| Prior {
+            epoch: prior.epoch,
+            primary: prior.primary.clone(),
+            ackers: prior.ackers.iter().cloned().collect(),
+            member_ids: prior.member_ids.clone(),
+            departed: departed(&prior.departed),
+        }),
         positions: status
             .positions
             .iter()
@@ -94,6 +113,16 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
         }),
         source: status.observed_source.clone(),
     }
+}
+
+fn departed(volumes: &[DepartedVolume]) -> std::collections::BTreeSet<Departed> {
+    volumes
+        .iter()
+        .map(|volume| Departed {
+            name: volume.name.clone(),
+            id: volume.member_id.clone(),
+        })
+        .collect()
 }
 
 /// Whether the member is a pod of this cluster: its host is the pod's stable name.
