@@ -8,6 +8,7 @@ use upm_crds::redis_replication::{
     SwitchoverResult,
 };
 
+use super::leave;
 use super::model::{Live, Node, Seen, View};
 use super::plan::{Change, Decision, Inputs, Phase};
 
@@ -78,6 +79,7 @@ pub fn build(parts: &Parts<'_>) -> RedisReplicationStatus {
         status.readonly_service = Some(readonly.to_owned());
     }
     positions(&mut status, inputs);
+    leave::condition(&mut status.conditions, group, state, world, parts.now);
     conditions(&mut status, parts, writable, all);
     status
 }

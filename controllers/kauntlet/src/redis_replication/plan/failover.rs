@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::redis_replication::election::{Election, Evidence, Predicate, Verdict};
+use crate::redis_replication::leave;
 use crate::redis_replication::model::{Live, World};
 
 use super::{Action, Change, Decision, Inputs, Outcome, Phase, next_epoch, position, switchover};
@@ -58,6 +59,8 @@ pub(super) fn suspect(inputs: Inputs<'_>, primary: &str, why: &str) -> Decision 
     // an election that has begun is finished: whoever promised waits for it
     if group
         .voters()
+        // one that asked to leave is parked for that
+        .filter(|name| !leave::asks(world, name))
         .filter_map(|name| world.agent(name))
         .any(|view| view.fenced(state.epoch + 1))
     {
@@ -87,7 +90,14 @@ pub(super) fn suspect(inputs: Inputs<'_>, primary: &str, why: &str) -> Decision 
     if votes.alive > 0 {
         return waiting(format!("{} replicas still hear from it", votes.alive));
     }
-    if votes.lost == 0 {
+    // when everybody promised, nobody is left to say so
+    let promised = || {
+        group
+            .voters()
+            .filter_map(|name| world.agent(name))
+            .any(|view| view.fenced(state.epoch + 1))
+    };
+    if votes.lost == 0 && !promised() {
         return waiting("no replica could be asked".to_owned());
     }
     elect(

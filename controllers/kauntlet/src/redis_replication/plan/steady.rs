@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::redis_replication::leave;
 use crate::redis_replication::model::{Group, Live, State, View, World};
 
 use super::{Action, Change, Decision, Inputs, Phase, switchover};
@@ -51,6 +52,7 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
             name.as_str() != primary
                 && !state.ackers.contains(*name)
                 && world.server(name).is_some()
+                && !leave::departs(group, state, world, name)
         })
         .collect();
     if !new.is_empty() {
@@ -96,7 +98,7 @@ pub(super) fn unchanged(inputs: Inputs<'_>, primary: &str) -> Change {
 }
 
 /// The newest epoch that a member of the group promised beyond the recorded one: an election that did not take place. Members that are
-/// left out on purpose stay parked with their promise.
+/// left out on purpose, or on their way out, stay parked with their promise.
 fn promised_ahead(inputs: Inputs<'_>) -> Option<i64> {
     let Inputs {
         group,
@@ -106,6 +108,7 @@ fn promised_ahead(inputs: Inputs<'_>) -> Option<i64> {
     } = inputs;
     let ahead = group
         .voters()
+        .filter(|name| !leave::departs(group, state, world, name))
         .filter_map(|name| world.agent(name))
         .any(|view| view.promised > state.epoch);
     ahead.then(|| super::next_epoch(state, world))
@@ -130,6 +133,7 @@ fn follow(inputs: Inputs<'_>, primary: &str, view: &View) -> Vec<Action> {
     group
         .voters()
         .filter(|name| name.as_str() != primary && state.ackers.contains(*name))
+        .filter(|name| !leave::departs(group, state, world, name))
         .filter(|name| {
             world.server(name).is_some_and(|member| {
                 !right(member) && member.promised <= state.epoch && !member.loading
@@ -158,7 +162,10 @@ fn fence_leavers(inputs: Inputs<'_>, primary: &str) -> Option<Action> {
     let leavers: Vec<String> = group
         .members
         .iter()
-        .filter(|(name, node)| name.as_str() != primary && (node.isolated || node.removed))
+        .filter(|(name, node)| {
+            name.as_str() != primary
+                && (node.isolated || node.removed || leave::departs(group, state, world, name))
+        })
         .filter(|(name, _)| {
             world.agent(name).is_some_and(|view| {
                 view.live != Live::Parked
@@ -180,7 +187,7 @@ pub(super) fn cannot_acknowledge(group: &Group, state: &State, world: &World, na
         return false;
     };
     let gone = !seen.pod.present && seen.pod.absent >= GONE && seen.view.is_none();
-    let shall_go = !group.takes_part(name);
+    let shall_go = !group.takes_part(name) || leave::departs(group, state, world, name);
     gone || (shall_go
         && (seen
             .view
