@@ -263,13 +263,8 @@ where
     let mut status = controller.status(object, &observed, &plan);
     // the status is written also when the change fails: it says what was seen
     let applied = controller.apply(object, plan).await;
-    let failure = applied.as_ref().err();
     if let Some(status) = &mut status {
-        controller.outcome(status, failure, Timestamp::now());
-    }
-    if let Some(words) = failure.and_then(Error::refusal) {
-        let events = &frame.context.events;
-        events.warning(object, "Refused", "Apply", words).await;
+        controller.outcome(status, applied.as_ref().err(), Timestamp::now());
     }
     if let Some(status) = status
         && object.status() != Some(&status)
@@ -279,6 +274,10 @@ where
             Err(error) if error.is_not_found() => debug!("The object is gone, so is its status"),
             Err(error) => return applied.and(Err(error)),
         }
+    }
+    if let Some(words) = applied.as_ref().err().and_then(Error::refusal) {
+        let events = &frame.context.events;
+        events.warning(object, "Refused", "Apply", words).await;
     }
     applied
 }

@@ -171,14 +171,7 @@ where
         cancel: &CancellationToken,
         keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        let events = events.map_ok(|event| match event {
-            Event::Apply(object) => Event::Apply(Read::<K, Record>::of(object)),
-            Event::InitApply(object) => Event::InitApply(Read::of(object)),
-            Event::Delete(object) => Event::Delete(Read::of(object)),
-            Event::Init => Event::Init,
-            Event::InitDone => Event::InitDone,
-        });
-        Self::follow(events.boxed(), cancel, keys)
+        Self::follow(readable(events), cancel, keys)
     }
 
     fn follow<S: Status>(
@@ -344,6 +337,21 @@ where
         None => Api::all_with(client, &()),
     };
     slim(watcher::watcher(api, config).default_backoff().boxed())
+}
+
+/// Objects that are there, as if they had been read.
+#[cfg(test)]
+fn readable<K: Resource + Send + 'static>(
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
+) -> Events<K, Record> {
+    let read = |event| match event {
+        Event::Apply(object) => Event::Apply(Read::of(object)),
+        Event::InitApply(object) => Event::InitApply(Read::of(object)),
+        Event::Delete(object) => Event::Delete(Read::of(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    };
+    events.map_ok(read).boxed()
 }
 
 /// Who owns which field is the API server's business; held as trees it would be the largest part of most objects.
