@@ -13,6 +13,7 @@ mod create;
 mod grpc;
 mod intents;
 mod labels;
+mod memory;
 mod module;
 mod parameters;
 mod pb;

@@ -60,6 +60,8 @@ pub const ALL: &[(&str, Func)] = &[
     ("mul", mul),
     ("div", div),
     ("mod", modulo),
+    ("min", min),
+    ("max", max),
     ("seq", seq),
 ];
 
@@ -484,6 +486,12 @@ fn add(args: &[Value]) -> Answer {
     arithmetic("add", args, i64::checked_add)
 }
 
+fn min(args: &[Value]) -> Answer {
+    arithmetic("min", args, |a, b| Some(a.min(b)))
+}
+fn max(args: &[Value]) -> Answer {
+    arithmetic("max", args, |a, b| Some(a.max(b)))
+}
 fn sub(args: &[Value]) -> Answer {
     arithmetic("sub", args, i64::checked_sub)
 }

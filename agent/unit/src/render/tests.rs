@@ -3,6 +3,7 @@ use super::*;
 const TEMPLATE: &str = include_str!("../../../../helm/packages/redis-7.0.15/config.tmpl");
 const VALUES: &str = include_str!("../../../../helm/packages/redis-7.0.15/values.yaml");
 const PARAMETERS: &str = include_str!("../../../../helm/packages/redis-7.0.15/parameters.yaml");
+const MEMORY: &str = include_str!("../../../../helm/packages/redis-7.0.15/memory.yaml");
 const UNIT: &str = include_str!("../../../../helm/packages/redis-7.0.15/unit.yaml");
 const POD: &str = include_str!("../../../../helm/packages/redis-7.0.15/pod-template.yaml");
 
@@ -40,7 +41,7 @@ fn renders_the_redis_package_parked() {
     assert_eq!(line(&rendered, "replica-serve-stale-data"), Some("no"));
     assert_eq!(line(&rendered, "min-replicas-to-write"), Some("1000"));
     assert_eq!(line(&rendered, "appendonly"), Some("yes"));
-    assert_eq!(line(&rendered, "maxmemory"), Some("515396075"));
+    assert_eq!(line(&rendered, "maxmemory"), Some("499122176"));
     assert!(
         !rendered.contains("correct horse"),
         "the password itself is never in the file"
@@ -55,16 +56,22 @@ fn renders_the_redis_package_parked() {
 }
 
 #[test]
-fn prefers_the_maxmemory_that_was_set() {
+fn prefers_the_maxmemory_that_was_set_within_the_limit() {
     let secrets = tempfile::tempdir().unwrap();
     let mut inputs = inputs(secrets.path());
-    inputs
-        .values
-        .insert("/redis/maxmemory".to_owned(), "1000000".to_owned());
-    assert_eq!(
-        line(&render(TEMPLATE, &inputs).unwrap(), "maxmemory"),
-        Some("1000000")
-    );
+    for (wanted, rendered) in [
+        ("200000000", "200000000"),
+        ("0", "1048576"),
+        ("17592186044416", "714080256"),
+    ] {
+        inputs
+            .values
+            .insert("/redis/maxmemory".to_owned(), wanted.to_owned());
+        assert_eq!(
+            line(&render(TEMPLATE, &inputs).unwrap(), "maxmemory"),
+            Some(rendered)
+        );
+    }
 }
 
 #[test]
@@ -123,6 +130,8 @@ impl Parameter {
     /// A value that is allowed and is not the default.
     fn other(&self) -> String {
         match self.kind.as_str() {
+            // the largest is more than the memory of these tests
+            "Integer" if self.name == "maxmemory" => self.minimum.clone(),
             "Integer" if self.default != self.maximum => self.maximum.clone(),
             "Integer" => self.minimum.clone(),
             "Boolean" => if self.default == "yes" { "no" } else { "yes" }.to_owned(),
@@ -132,7 +141,8 @@ impl Parameter {
                 .find(|value| **value != self.default)
                 .unwrap()
                 .clone(),
-            "String" => "1 2 3".to_owned(),
+            "BufferLimit" => "1 2 3".to_owned(),
+            "Letters" => self.values.concat(),
             other => panic!("{}: unknown type {other}", self.name),
         }
     }
@@ -165,6 +175,67 @@ fn parameters_and_values_name_the_same_things() {
         .map(|parameter| (format!("/redis/{}", parameter.name), parameter.default))
         .collect();
     assert_eq!(listed, values);
+}
+
+#[derive(serde::Deserialize)]
+struct Figures {
+    limit: i64,
+    maxmemory: i64,
+    most: i64,
+    backlog: i64,
+    buffers: i64,
+    subscribers: i64,
+}
+
+#[test]
+fn memory_is_shared_out_as_the_package_states() {
+    let secrets = tempfile::tempdir().unwrap();
+    let figures: Vec<Figures> = serde_yaml::from_str(MEMORY).unwrap();
+    assert!(figures.len() > 5);
+    for figures in figures {
+        let mut inputs = inputs(secrets.path());
+        inputs
+            .env
+            .insert("MEMORY_LIMIT".to_owned(), figures.limit.to_string());
+        let rendered = render(TEMPLATE, &inputs).unwrap();
+        let number = |option: &str| -> i64 { line(&rendered, option).unwrap().parse().unwrap() };
+        assert_eq!(number("maxmemory"), figures.maxmemory);
+        assert_eq!(number("repl-backlog-size"), figures.backlog);
+        let buffers = format!("{} 0 0", figures.buffers);
+        let (soft, hard) = (figures.subscribers / 4, figures.subscribers);
+        let limits: Vec<_> = rendered
+            .lines()
+            .filter_map(|line| line.strip_prefix("client-output-buffer-limit "))
+            .collect();
+        assert!(limits.contains(&format!("replica {buffers}").as_str()));
+        assert!(limits.contains(&format!("pubsub {hard} {soft} 60").as_str()));
+        let all = ("/redis/maxmemory".to_owned(), i64::MAX.to_string());
+        inputs.values.extend([all]);
+        let rendered = render(TEMPLATE, &inputs).unwrap();
+        assert_eq!(
+            line(&rendered, "maxmemory"),
+            Some(figures.most.to_string().as_str())
+        );
+    }
+}
+
+#[test]
+fn timing_that_elections_rest_on_cannot_be_set() {
+    let secrets = tempfile::tempdir().unwrap();
+    let usual = render(TEMPLATE, &inputs(secrets.path())).unwrap();
+    for (ours, value) in [
+        ("repl-diskless-sync-delay", "0"),
+        ("repl-timeout", "60"),
+        ("min-replicas-max-lag", "5"),
+        ("repl-backlog-size", "67108864"),
+    ] {
+        assert_eq!(line(&usual, ours), Some(value));
+        let mut inputs = inputs(secrets.path());
+        inputs
+            .values
+            .insert(format!("/redis/{ours}"), "7777777".to_owned());
+        assert_eq!(render(TEMPLATE, &inputs).unwrap(), usual, "{ours}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use tracing::{info, warn};
+use upm_crds::conditions;
 use upm_crds::names::label;
 use upm_crds::redis_replication::{RedisReplication, RedisReplicationStatus};
 use upm_operator::{Context, Controller, Error, Informer, Next, call};
@@ -182,7 +183,7 @@ impl Replications {
                     *answered = now;
                 }
                 if let Some(pod) = found {
-                    let have = Labels::read(pod.labels(), &object.name_any());
+                    let have = Labels::read(&pod.metadata, &object.name_any());
                     labels.insert(name.clone(), (pod.uid().unwrap_or_default(), have));
                 }
                 let seen = Seen {
@@ -363,7 +364,7 @@ impl Replications {
             .collect::<Vec<_>>();
         let readwrite = names.first().map(String::as_str).unwrap_or_default();
         let readonly = names.get(1).map(String::as_str).unwrap_or_default();
-        status::build(&status::Parts {
+        let mut status = status::build(&status::Parts {
             inputs: look.inputs(),
             decision,
             before: &before,
@@ -371,7 +372,11 @@ impl Replications {
             services: Some((readwrite, readonly)),
             trouble,
             now,
-        })
+        });
+        let ignored = read::ignored(&look.object.spec);
+        conditions::ignored(&mut status.conditions, &ignored, now);
+        conditions::observed(&mut status.conditions, look.object.metadata.generation);
+        status
     }
 
     /// Writes what was seen when it matters; returns whether everything is as it should be.
@@ -438,7 +443,12 @@ impl Replications {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 // exactly this pod, not the next one of its name
-                "metadata": { "name": name, "uid": uid, "labels": labels.map(&look.object.name_any()) },
+                "metadata": {
+                    "name": name,
+                    "uid": uid,
+                    "labels": labels.map(&look.object.name_any()),
+                    "annotations": labels.annotations(uid),
+                },
             });
             let params = PatchParams::apply(label::KAUNTLET).force();
             match call::within(
@@ -447,7 +457,17 @@ impl Replications {
             )
             .await
             {
-                Ok(_) => *have = labels,
+                Ok(_) => {
+                    let newly = labels.granted && !have.granted;
+                    *have = labels;
+                    if newly {
+                        let note = format!("{name} may leave: nobody needs what it holds");
+                        self.context
+                            .events
+                            .normal(&look.object, "LeaveGranted", "Leave", note)
+                            .await;
+                    }
+                }
                 Err(error) if error.is_conflict() || error.is_not_found() => {}
                 Err(error) => trouble = Err(error),
             }

@@ -165,10 +165,19 @@ pub struct Pod {
     pub leaving: bool,
     /// Its uid.
     pub uid: String,
-    /// Why it asks for the primary's role to go elsewhere.
-    pub step_down: Option<String>,
+    /// The request to let exactly this pod go.
+    pub leave: Option<Leave>,
     /// Whether it is on the write route.
     pub routed: bool,
+}
+
+/// A request to let a pod go; see `upm_crds::leave`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Why, a CamelCase word.
+    pub reason: String,
+    /// Whether it was granted.
+    pub granted: bool,
 }
 
 impl Default for Pod {
@@ -178,7 +187,7 @@ impl Default for Pod {
             absent: Duration::ZERO,
             leaving: false,
             uid: String::new(),
-            step_down: None,
+            leave: None,
             routed: false,
         }
     }

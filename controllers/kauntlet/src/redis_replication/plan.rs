@@ -115,6 +115,32 @@ pub struct Change {
     pub why: String,
 }
 
+#[cfg(test)]
+impl Change {
+    /// What the record becomes; the product writes it into the status (`status::record`).
+    pub(crate) fn enter(&self, state: &mut State) {
+        state.epoch = self.epoch;
+        state.primary = Some(self.primary.clone());
+        state.ackers.clone_from(&self.ackers);
+        state.member_ids.clone_from(&self.member_ids);
+        state.excluded.clone_from(&self.excluded);
+        state.version = (state.version + 1).max(self.least_version);
+        state.departed.clone_from(&self.departed);
+        state.prior.clone_from(&self.prior);
+        state.source = Some(self.source.clone());
+        if let Some(at) = &self.elected {
+            state.positions.insert(self.primary.clone(), at.clone());
+        }
+        if let Some(outcome) = &self.outcome {
+            state.last = Some(super::model::Last {
+                id: outcome.id.clone(),
+                succeeded: outcome.succeeded,
+                ago: Duration::ZERO,
+            });
+        }
+    }
+}
+
 /// How a switchover ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {

@@ -7,12 +7,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use upm_crds::names::{UNIT_AGENT_PORT, annotation};
 use upm_crds::redis_replication::{
-    Bootstrap, DataLossPolicy, DepartedVolume, RedisReplication, RedisReplicationStatus,
-    SwitchoverResult,
+    Bootstrap, DataLossPolicy, DepartedVolume, RedisReplication, RedisReplicationSpec,
+    RedisReplicationStatus, SwitchoverResult,
 };
 
 use super::agents::Target;
-use super::model::{Acceptance, Departed, Group, Last, Node, Pod, Position, Prior, Request, State};
+use super::model::{
+    Acceptance, Departed, Group, Last, Leave, Node, Pod, Position, Prior, Request, State,
+};
 
 /// The group that the object describes, with the members that its status still counts on.
 pub fn group(object: &RedisReplication) -> Group {
@@ -71,6 +73,27 @@ pub fn group(object: &RedisReplication) -> Group {
         // with Sentinels one decider is enough: they
         skip: skip || !spec.sentinel.is_empty(),
     }
+}
+
+/// Paths of the fields that are set and have no effect: accepted for existing manifests.
+pub fn ignored(spec: &RedisReplicationSpec) -> Vec<&'static str> {
+    let announces = |host: Option<&String>, port: Option<i32>| host.is_some() || port.is_some();
+    let source = &spec.source;
+    let mut ignored = Vec::new();
+    if spec.aes_secret.is_some() {
+        ignored.push("spec.aesSecret");
+    }
+    if announces(source.announce_host.as_ref(), source.announce_port) {
+        ignored.push("spec.source.announceHost and announcePort");
+    }
+    if spec
+        .replica
+        .iter()
+        .any(|replica| announces(replica.announce_host.as_ref(), replica.announce_port))
+    {
+        ignored.push("spec.replica[].announceHost and announcePort");
+    }
+    ignored
 }
 
 /// What the status remembers.
@@ -134,6 +157,16 @@ pub fn in_cluster(name: &str, node: &Node) -> bool {
             .is_some_and(|rest| rest.starts_with('.'))
 }
 
+/// The request to let exactly this pod go.
+fn leave(found: &ApiPod) -> Option<Leave> {
+    let uid = found.metadata.uid.as_deref()?;
+    let reason = upm_crds::leave::requested(found.annotations(), uid)?;
+    Some(Leave {
+        reason: reason.to_owned(),
+        granted: upm_crds::leave::granted(found.annotations(), uid),
+    })
+}
+
 /// What is seen of a member's pod. `absent` is how long it has not been there.
 pub fn pod(name: &str, node: &Node, found: Option<&ApiPod>, absent: Duration) -> Pod {
     let Some(found) = found else {
@@ -148,7 +181,7 @@ pub fn pod(name: &str, node: &Node, found: Option<&ApiPod>, absent: Duration) ->
         absent: Duration::ZERO,
         leaving: found.metadata.deletion_timestamp.is_some(),
         uid: found.metadata.uid.clone().unwrap_or_default(),
-        step_down: found.annotations().get(annotation::STEP_DOWN).cloned(),
+        leave: leave(found),
         routed: false,
     }
 }

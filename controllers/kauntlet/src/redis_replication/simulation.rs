@@ -10,7 +10,7 @@ use std::time::Duration;
 use server::{Server, Write};
 use upm_unit_agent::member::record::Role;
 
-use super::model::{Group, Last, Node, Request, Seen, State, World};
+use super::model::{Group, Node, Request, Seen, State, World};
 use super::plan::{Action, Inputs, Memory, Phase, plan};
 
 const STEP: Duration = Duration::from_millis(100);
@@ -459,14 +459,7 @@ impl Cluster {
                     assert!(change.epoch >= self.state.epoch, "epochs only grow");
                     self.note(|| format!("c{who} records {change:?}"));
                     self.version += 1;
-                    self.state.epoch = change.epoch;
-                    self.state.primary = Some(change.primary.clone());
-                    self.state.ackers = change.ackers.clone();
-                    self.state.member_ids = change.member_ids.clone();
-                    self.state.excluded = change.excluded.clone();
-                    self.state.version = (self.state.version + 1).max(change.least_version);
-                    self.state.departed = change.departed.clone();
-                    self.state.prior = change.prior.clone();
+                    change.enter(&mut self.state);
                     if change
                         .evidence
                         .is_some_and(|evidence| evidence.at_risk().is_some())
@@ -481,19 +474,6 @@ impl Cluster {
                         self.confirmed.retain(|write| held.contains(write));
                     }
                     self.history.push(self.state.clone());
-                    self.state.source = Some(change.source.clone());
-                    if let Some(at) = &change.elected {
-                        self.state
-                            .positions
-                            .insert(change.primary.clone(), at.clone());
-                    }
-                    if let Some(outcome) = &change.outcome {
-                        self.state.last = Some(Last {
-                            id: outcome.id.clone(),
-                            succeeded: outcome.succeeded,
-                            ago: Duration::ZERO,
-                        });
-                    }
                     let (state, version) = (self.state.clone(), self.version);
                     let controller = &mut self.controllers[who];
                     (controller.state, controller.version) = (state, version);

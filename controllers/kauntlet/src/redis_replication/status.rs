@@ -11,6 +11,7 @@ use upm_crds::redis_replication::{
     SwitchoverResult,
 };
 
+use super::leave;
 use super::model::{Departed, Live, Node, Seen, View};
 use super::plan::{Change, Decision, Inputs, Phase};
 
@@ -82,6 +83,7 @@ pub fn build(parts: &Parts<'_>) -> RedisReplicationStatus {
     }
     status.refusal = refusal(decision);
     positions(&mut status, inputs);
+    leave::condition(&mut status.conditions, group, state, world, parts.now);
     conditions(&mut status, parts, writable, all);
     status
 }

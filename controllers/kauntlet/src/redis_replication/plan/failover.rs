@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::redis_replication::election::{Election, Evidence, Predicate, Verdict, basis};
+use crate::redis_replication::leave;
 use crate::redis_replication::model::{Live, Prior, World};
 
 use super::{
@@ -63,6 +64,8 @@ pub(super) fn suspect(inputs: Inputs<'_>, primary: &str, why: &str) -> Decision 
     // an election that has begun is finished: whoever promised waits for it
     if group
         .voters()
+        // one that asked to leave is parked for that
+        .filter(|name| !leave::asks(world, name))
         .filter_map(|name| world.agent(name))
         .any(|view| view.fenced(state.epoch + 1))
     {
@@ -92,7 +95,14 @@ pub(super) fn suspect(inputs: Inputs<'_>, primary: &str, why: &str) -> Decision 
     if votes.alive > 0 {
         return waiting(format!("{} replicas still hear from it", votes.alive));
     }
-    if votes.lost == 0 {
+    // when everybody promised, nobody is left to say so
+    let promised = || {
+        group
+            .voters()
+            .filter_map(|name| world.agent(name))
+            .any(|view| view.fenced(state.epoch + 1))
+    };
+    if votes.lost == 0 && !promised() {
         let others = world
             .members
             .iter()

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::redis_replication::leave;
 use crate::redis_replication::model::{Departed, Group, Live, State, View, World};
 
 use super::{Action, Change, Decision, Inputs, Phase, switchover};
@@ -55,6 +56,7 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
                         || (!member.member_id.is_empty()
                             && state.member_id(name) != Some(member.member_id.as_str()))
                 })
+                && !leave::departs(group, state, world, name)
         })
         .collect();
     let primary_unnamed = !view.member_id.is_empty() && state.member_id(primary).is_none();
@@ -127,7 +129,9 @@ fn excluded(inputs: Inputs<'_>, primary: &str) -> BTreeSet<String> {
         .ackers
         .iter()
         .filter(|name| name.as_str() != primary)
-        .filter(|name| !group.takes_part(name) || silent(name))
+        .filter(|name| {
+            !group.takes_part(name) || silent(name) || leave::departs(group, state, world, name)
+        })
         .cloned()
         .collect()
 }
@@ -151,7 +155,7 @@ pub(super) fn unchanged(inputs: Inputs<'_>, primary: &str) -> Change {
 }
 
 /// The newest epoch that a member of the group promised beyond the recorded one: an election that did not take place. Members that are
-/// left out on purpose stay parked with their promise.
+/// left out on purpose, or on their way out, stay parked with their promise.
 fn promised_ahead(inputs: Inputs<'_>) -> Option<i64> {
     let Inputs {
         group,
@@ -161,6 +165,7 @@ fn promised_ahead(inputs: Inputs<'_>) -> Option<i64> {
     } = inputs;
     let ahead = group
         .voters()
+        .filter(|name| !leave::departs(group, state, world, name))
         .filter_map(|name| world.agent(name))
         .any(|view| view.promised > state.epoch);
     ahead.then(|| super::next_epoch(state, world))
@@ -185,6 +190,7 @@ fn follow(inputs: Inputs<'_>, primary: &str, view: &View) -> Vec<Action> {
     group
         .voters()
         .filter(|name| name.as_str() != primary && state.ackers.contains(*name))
+        .filter(|name| !leave::departs(group, state, world, name))
         .filter(|name| {
             world.server(name).is_some_and(|member| {
                 !right(member) && member.promised <= state.epoch && !member.loading
@@ -213,7 +219,10 @@ fn fence_leavers(inputs: Inputs<'_>, primary: &str) -> Option<Action> {
     let leavers: Vec<String> = group
         .members
         .iter()
-        .filter(|(name, node)| name.as_str() != primary && (node.isolated || node.removed))
+        .filter(|(name, node)| {
+            name.as_str() != primary
+                && (node.isolated || node.removed || leave::departs(group, state, world, name))
+        })
         .filter(|(name, _)| {
             world.agent(name).is_some_and(|view| {
                 view.live != Live::Parked
@@ -247,7 +256,9 @@ pub(super) fn leaving(
                 .member_id(name)
                 .is_some_and(|id| !leader.admitted.contains(id));
         // one that is here and takes part is about to be admitted, not about to leave
-        let goes = !group.takes_part(name) || world.agent(name).is_none();
+        let goes = !group.takes_part(name)
+            || world.agent(name).is_none()
+            || leave::departs(group, state, world, name);
         (goes && (fenced || cut_off)).then(|| Departed {
             name: name.clone(),
             id: state.member_id(name).unwrap_or_default().to_owned(),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::redis_replication::election::Evidence;
-use crate::redis_replication::model::{Acceptance, Last, Node, Request, Role, Seen};
+use crate::redis_replication::model::{Acceptance, Last, Leave, Node, Request, Role, Seen};
 
 struct Case {
     group: Group,
@@ -530,9 +530,9 @@ fn undoes_a_pause_that_nobody_wants_any_more() {
 }
 
 #[test]
-fn a_pod_that_steps_down_hands_over_to_the_best_replica() {
+fn primary_that_asks_to_leave_hands_over_to_the_best_replica() {
     let mut case = healthy();
-    case.seen(0).pod.step_down = Some("update".to_owned());
+    case.seen(0).pod.leave = Some(Leave::default());
     assert_eq!(
         case.plan().actions,
         [Action::Pause {
