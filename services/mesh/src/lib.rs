@@ -13,6 +13,7 @@ mod body;
 pub mod client;
 mod context;
 pub mod deadline;
+pub mod descriptors;
 mod drain;
 mod error;
 pub mod identity;
@@ -31,7 +32,7 @@ pub use self::context::{Caller, Context, FORWARDED_FOR, Principal, Scope};
 pub use self::drain::Drain;
 pub use self::error::{
     Chain, Classify, Details, FieldViolation, Kind, PreconditionViolation, QuotaViolation,
-    into_status,
+    describe, into_status,
 };
 pub use self::identity::{Authority, ClientAuth, Identity, Issued, Peer, SpiffeId};
 pub use self::module::{Module, Tasks};

@@ -11,7 +11,7 @@ use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb, resource::v1::Cluster};
 
 use crate::{
-    choose, labels, pb as convert, plan,
+    choose, description, pb as convert, plan,
     redis::Redis,
     spec::{RedisSpec, Wish, field, violation},
 };
@@ -107,8 +107,11 @@ fn parse(request: &pb::CreateRedisServiceRequest) -> Result<Parsed, Error> {
         wrong.push(violation("redis_service_id", why));
     }
     let service = request.redis_service.clone().unwrap_or_default();
-    wrong.extend(labels::check(&service.labels, "redis_service.labels"));
-    wrong.extend(labels::check_description(
+    wrong.extend(store::labels::check(
+        &service.labels,
+        "redis_service.labels",
+    ));
+    wrong.extend(description::check(
         &service.description,
         "redis_service.description",
     ));

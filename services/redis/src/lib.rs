@@ -10,9 +10,9 @@ extern crate upm_store as store;
 
 mod choose;
 mod create;
+mod description;
 mod grpc;
 mod intents;
-mod labels;
 mod module;
 mod parameters;
 mod pb;

@@ -28,7 +28,7 @@ async fn a_panic_ends_its_call_and_no_other() {
     let world = World::new();
     let authority = Authority::create().expect("an authority");
     let served = serve(world.stack.clone(), &authority, ClientAuth::Required).await;
-    let mut client = remote(&served, &authority, "redis");
+    let mut client = remote(&served, &authority, "auth");
     let broken = client
         .get_user(world.by("users/root", get("users/panics")))
         .await
@@ -219,7 +219,7 @@ async fn a_stream_that_outlives_the_grace_is_told_to_go_elsewhere() {
     });
     let authority = Authority::create().expect("an authority");
     let served = serve(world.stack.clone(), &authority, ClientAuth::Required).await;
-    let mut client = remote(&served, &authority, "redis");
+    let mut client = remote(&served, &authority, "auth");
     let request = pb::WatchDisabledUsersRequest::default();
     let mut stream = client
         .watch_disabled_users(request)
