@@ -130,6 +130,17 @@ impl<E: Engine> Services<E> {
             .ok_or_else(|| Error::ServiceNotFound(name.to_string()))
     }
 
+    /// The services on a cluster that run, or are to run.
+    pub async fn on_cluster(&self, cluster: &str) -> Result<Vec<Service>, Error> {
+        let (kind, cluster) = (self.host.engine.kind(), cluster.to_owned());
+        let all = self.host.store.read("engine.services_on", move |conn| {
+            crate::service::model::on_cluster(conn, kind, &cluster)
+        });
+        let mut all = all.await?;
+        all.retain(|service| service.life != Life::Retained);
+        Ok(all)
+    }
+
     /// Refuses an id that is taken, and retained volumes that nobody chose for.
     pub async fn refuse_taken(
         &self,

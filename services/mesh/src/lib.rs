@@ -18,6 +18,7 @@ mod drain;
 mod error;
 pub mod identity;
 mod module;
+mod network;
 pub mod server;
 pub mod status;
 pub mod telemetry;
@@ -36,7 +37,7 @@ pub use self::error::{
 };
 pub use self::identity::{Authority, ClientAuth, Identity, Issued, Peer, SpiffeId};
 pub use self::module::{Module, Tasks};
-pub use self::server::{Limits, Server, Stack};
+pub use self::server::{Limits, Server, Stack, Strangers};
 pub use self::telemetry::{Telemetry, TelemetryConfig};
 pub use tonic::Status;
 

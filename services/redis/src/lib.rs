@@ -11,6 +11,7 @@ extern crate upm_store as store;
 mod choose;
 mod create;
 mod description;
+mod fit;
 mod grpc;
 mod intents;
 mod module;

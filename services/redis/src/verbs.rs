@@ -11,7 +11,7 @@ use mesh::Context;
 use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb};
 
-use crate::{description, pb as convert, plan, redis::Redis, spec, status};
+use crate::{create, description, fit, pb as convert, plan, redis::Redis, spec, status};
 
 const DELETE: &str = "/upm.redis.v1.RedisServices/DeleteRedisService";
 const RESTART: &str = "/upm.redis.v1.RedisServices/RestartRedisService";
@@ -197,7 +197,16 @@ pub(crate) async fn scale(
             .reserve(&own, &target, &service.cluster, to, true)
             .await?;
     }
-    let plan = plan::scale(from, to);
+    let mut plan = plan::scale(from, to);
+    if from < to {
+        let own = services.on_behalf(ctx);
+        let spec = engine::spec_of::<Redis>(&service)?;
+        let nodes = services.catalogue().nodes(&own, &service.cluster).await;
+        let placed = create::placed_on(services, &service.cluster).await?;
+        if let Some(warning) = fit::warning(&spec, to - from, placed, &nodes) {
+            plan.risk = format!("{}; {warning}", plan.risk);
+        }
+    }
     let input = Input {
         members: to,
         previous_members: from,

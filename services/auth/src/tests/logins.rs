@@ -145,6 +145,67 @@ async fn a_used_refresh_token_from_elsewhere_ends_the_session() {
 }
 
 #[tokio::test]
+async fn a_flood_of_failed_logins_neither_fills_the_log_nor_hinders_others() {
+    for world in worlds().await {
+        let before = world.records().await.len();
+        for n in 0..200 {
+            let guess = pb::LoginRequest {
+                user_id: format!("guess-{n}"),
+                password: "x".repeat(4096),
+            };
+            let refused = world.client().login(outside(guess)).await.unwrap_err();
+            assert_eq!(reason(&refused), "BAD_CREDENTIALS", "{}", world.database);
+        }
+        world.auth.recorded().await;
+        let records = world.records().await;
+        assert!(
+            records.len() - before < 20,
+            "{}: {}",
+            world.database,
+            records.len()
+        );
+        let counted = records.iter().find(|entry| entry.reason == "AGGREGATED");
+        let counted = counted.expect("what was not recorded is counted");
+        assert!(counted.diff.contains("192.0.2.7"), "{}", counted.diff);
+        let longest = records.iter().map(|entry| entry.request.len()).max();
+        assert!(
+            longest.is_some_and(|longest| longest <= 1024),
+            "{longest:?}"
+        );
+        let mut other = Request::new(pb::LoginRequest {
+            user_id: "root".to_owned(),
+            password: PASSWORD.to_owned(),
+        });
+        other
+            .metadata_mut()
+            .insert("x-forwarded-for", "198.51.100.9".parse().unwrap());
+        assert!(
+            world.client().login(other).await.is_ok(),
+            "{}",
+            world.database
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_sends_no_long_request() {
+    for world in worlds().await {
+        let request = pb::LoginRequest {
+            user_id: "root".to_owned(),
+            password: "x".repeat(100_000),
+        };
+        let refused = world.client().login(outside(request)).await.unwrap_err();
+        assert_eq!(
+            refused.code(),
+            tonic::Code::ResourceExhausted,
+            "{}",
+            world.database
+        );
+        assert!(world.login("root", PASSWORD).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn an_id_with_a_space_is_nobodys() {
     for world in worlds().await {
         for id in ["root ", " root", "Root", "root\0", ""] {
