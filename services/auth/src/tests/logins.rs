@@ -197,7 +197,7 @@ async fn a_stranger_sends_no_long_request() {
         let refused = world.client().login(outside(request)).await.unwrap_err();
         assert_eq!(
             refused.code(),
-            tonic::Code::ResourceExhausted,
+            Code::ResourceExhausted,
             "{}",
             world.database
         );
