@@ -206,7 +206,7 @@ pub struct CreateClusterRequest {
     /// The cluster.
     #[prost(message, optional, tag = "2")]
     pub cluster: ::core::option::Option<Cluster>,
-    /// Whether the agent may work at once, without `ApproveCluster`.
+    /// Whether the agent may work at once, without `ApproveCluster`; needs the permission `resource.clusters.approve`.
     #[prost(bool, tag = "3")]
     pub auto_approve: bool,
 }
@@ -245,7 +245,7 @@ pub struct CreateJoinCommandRequest {
     /// `clusters/{cluster}`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Whether the agent may work at once, without `ApproveCluster`.
+    /// Whether the agent may work at once, without `ApproveCluster`; needs the permission `resource.clusters.approve`.
     #[prost(bool, tag = "2")]
     pub auto_approve: bool,
 }
@@ -691,7 +691,8 @@ pub mod project_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
+        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, FAILED_PRECONDITION `PROJECT_BEING_DELETED` with RetryInfo,
+        /// INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
         pub async fn create_project(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateProjectRequest>,
@@ -764,7 +765,8 @@ pub mod project_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes display name, labels and quota. Errors: ABORTED `STALE_ETAG`.
+        /// Changes display name, labels and quota; the quota also needs the permission `resource.projects.setQuota`, which no role of a project
+        /// has. Errors: ABORTED `STALE_ETAG`.
         pub async fn update_project(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateProjectRequest>,
@@ -788,7 +790,8 @@ pub mod project_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes an empty project. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
+        /// Deletes an empty project with all roles in it. Its namespaces stay in the clusters, for volumes that were kept may be there, and can be
+        /// deleted by hand. Its id is free once the roles are gone. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
         pub async fn delete_project(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteProjectRequest>,
@@ -876,7 +879,8 @@ pub mod project_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with ProjectServiceServer.
     #[async_trait]
     pub trait ProjectService: std::marker::Send + std::marker::Sync + 'static {
-        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
+        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, FAILED_PRECONDITION `PROJECT_BEING_DELETED` with RetryInfo,
+        /// INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
         async fn create_project(
             &self,
             request: tonic::Request<super::CreateProjectRequest>,
@@ -894,12 +898,14 @@ pub mod project_service_server {
             tonic::Response<super::ListProjectsResponse>,
             tonic::Status,
         >;
-        /// Changes display name, labels and quota. Errors: ABORTED `STALE_ETAG`.
+        /// Changes display name, labels and quota; the quota also needs the permission `resource.projects.setQuota`, which no role of a project
+        /// has. Errors: ABORTED `STALE_ETAG`.
         async fn update_project(
             &self,
             request: tonic::Request<super::UpdateProjectRequest>,
         ) -> std::result::Result<tonic::Response<super::Project>, tonic::Status>;
-        /// Deletes an empty project. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
+        /// Deletes an empty project with all roles in it. Its namespaces stay in the clusters, for volumes that were kept may be there, and can be
+        /// deleted by hand. Its id is free once the roles are gone. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
         async fn delete_project(
             &self,
             request: tonic::Request<super::DeleteProjectRequest>,
@@ -1432,7 +1438,8 @@ pub mod cluster_service_client {
             self
         }
         /// Registers a cluster; the answer has the command that installs the agent, with a join token that ends within the hour. The token is
-        /// shown only here and by `CreateJoinCommand`. Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
+        /// shown only here and by `CreateJoinCommand`. `auto_approve` also needs the permission `resource.clusters.approve`.
+        /// Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
         pub async fn create_cluster(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateClusterRequest>,
@@ -1459,7 +1466,8 @@ pub mod cluster_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// A new join command for a registered cluster.
+        /// A new join command for a registered cluster. Who enrols with it takes the place of the agent that was there, which loses its
+        /// certificates; it is approved by itself. `auto_approve` also needs the permission `resource.clusters.approve`.
         pub async fn create_join_command(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateJoinCommandRequest>,
@@ -1486,7 +1494,8 @@ pub mod cluster_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Lets an enrolled agent work (double opt-in). Idempotent.
+        /// Lets an enrolled agent work (double opt-in), until another one enrols in its place. Idempotent. Errors: FAILED_PRECONDITION
+        /// `AGENT_NOT_ENROLLED`.
         pub async fn approve_cluster(
             &mut self,
             request: impl tonic::IntoRequest<super::ApproveClusterRequest>,
@@ -1671,7 +1680,8 @@ pub mod cluster_service_server {
     #[async_trait]
     pub trait ClusterService: std::marker::Send + std::marker::Sync + 'static {
         /// Registers a cluster; the answer has the command that installs the agent, with a join token that ends within the hour. The token is
-        /// shown only here and by `CreateJoinCommand`. Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
+        /// shown only here and by `CreateJoinCommand`. `auto_approve` also needs the permission `resource.clusters.approve`.
+        /// Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
         async fn create_cluster(
             &self,
             request: tonic::Request<super::CreateClusterRequest>,
@@ -1679,12 +1689,14 @@ pub mod cluster_service_server {
             tonic::Response<super::CreateClusterResponse>,
             tonic::Status,
         >;
-        /// A new join command for a registered cluster.
+        /// A new join command for a registered cluster. Who enrols with it takes the place of the agent that was there, which loses its
+        /// certificates; it is approved by itself. `auto_approve` also needs the permission `resource.clusters.approve`.
         async fn create_join_command(
             &self,
             request: tonic::Request<super::CreateJoinCommandRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinCommand>, tonic::Status>;
-        /// Lets an enrolled agent work (double opt-in). Idempotent.
+        /// Lets an enrolled agent work (double opt-in), until another one enrols in its place. Idempotent. Errors: FAILED_PRECONDITION
+        /// `AGENT_NOT_ENROLLED`.
         async fn approve_cluster(
             &self,
             request: tonic::Request<super::ApproveClusterRequest>,

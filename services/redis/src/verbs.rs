@@ -11,7 +11,7 @@ use mesh::Context;
 use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb};
 
-use crate::{labels, pb as convert, plan, redis::Redis, spec, status};
+use crate::{create, description, fit, pb as convert, plan, redis::Redis, spec, status};
 
 const DELETE: &str = "/upm.redis.v1.RedisServices/DeleteRedisService";
 const RESTART: &str = "/upm.redis.v1.RedisServices/RestartRedisService";
@@ -197,7 +197,16 @@ pub(crate) async fn scale(
             .reserve(&own, &target, &service.cluster, to, true)
             .await?;
     }
-    let plan = plan::scale(from, to);
+    let mut plan = plan::scale(from, to);
+    if from < to {
+        let own = services.on_behalf(ctx);
+        let spec = engine::spec_of::<Redis>(&service)?;
+        let nodes = services.catalogue().nodes(&own, &service.cluster).await;
+        let placed = create::placed_on(services, &service.cluster).await?;
+        if let Some(warning) = fit::warning(&spec, to - from, placed, &nodes) {
+            plan.risk = format!("{}; {warning}", plan.risk);
+        }
+    }
     let input = Input {
         members: to,
         previous_members: from,
@@ -229,8 +238,10 @@ pub(crate) async fn update(
     let name = ServiceName::parse(&given.name, Redis::COLLECTION, "redis_service.name")?;
     let current = services.find(&name).await?;
     refuse_spec_change(request.update_mask.as_ref(), given.spec.as_ref(), &current)?;
+    let mask = request.update_mask.map(without_spec);
     let fields = store::mask::fields(
-        request.update_mask.as_ref(),
+        mask.as_ref(),
+        "upm.redis.v1.RedisService",
         &CHANGEABLE,
         |field| match field {
             "labels" => !given.labels.is_empty(),
@@ -240,10 +251,10 @@ pub(crate) async fn update(
     )?;
     let mut wrong = Vec::new();
     if fields.contains("labels") {
-        wrong.extend(labels::check(&given.labels, "redis_service.labels"));
+        wrong.extend(store::labels::check(&given.labels, "redis_service.labels"));
     }
     if fields.contains("description") {
-        wrong.extend(labels::check_description(
+        wrong.extend(description::check(
             &given.description,
             "redis_service.description",
         ));
@@ -272,7 +283,7 @@ pub(crate) async fn update(
     convert::service(&service, observed.as_ref())
 }
 
-/// Fields of the spec have methods of their own.
+/// Fields of the spec have methods of their own. A spec as it is now, which Get returned, changes nothing.
 fn refuse_spec_change(
     mask: Option<&prost_types::FieldMask>,
     given: Option<&pb::RedisSpec>,
@@ -280,23 +291,45 @@ fn refuse_spec_change(
 ) -> Result<(), Error> {
     let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
     let has: pb::RedisSpec = (&engine::spec_of::<Redis>(current)?).into();
-    let other = given.is_some_and(|given| *given != has);
-    let named = paths
+    if given == Some(&has) {
+        return Ok(());
+    }
+    let members = given.map(|given| given.members);
+    let mut named = paths
         .iter()
-        .find(|path| *path == "spec" || path.starts_with("spec."));
+        .filter(|path| is_spec(path))
+        .filter(|path| *path != "spec.members" || members != Some(has.members));
+    let all = paths.is_empty() || paths.iter().any(|path| path == "*");
     let meant = named
+        .next()
         .map(String::as_str)
-        .or((other && (paths.is_empty() || paths == ["*"])).then_some("spec"));
+        .or((given.is_some() && all).then_some("spec"));
     let Some(path) = meant else {
         return Ok(());
     };
-    let members = given.is_some_and(|given| given.members != has.members);
-    let why = if path == "spec.members" || (path == "spec" && members) {
+    let scaled = members.is_some_and(|members| members != has.members);
+    let why = if path == "spec.members" || (path == "spec" && scaled) {
         "the number of members is changed by HorizontalScaleRedisService"
     } else {
         "the spec needs work in the cluster, which an update does not do; only the number of members can be changed now, by HorizontalScaleRedisService"
     };
     Err(Error::invalid(format!("redis_service.{path}"), why))
+}
+
+fn is_spec(path: &str) -> bool {
+    path == "spec" || path.starts_with("spec.")
+}
+
+/// The mask without the spec, once that is known to change nothing.
+fn without_spec(mask: prost_types::FieldMask) -> prost_types::FieldMask {
+    let named = !mask.paths.is_empty();
+    let mut paths = mask.paths;
+    paths.retain(|path| !is_spec(path));
+    if named && paths.is_empty() {
+        // An empty mask would mean whatever is set.
+        paths.push("etag".to_owned());
+    }
+    prost_types::FieldMask { paths }
 }
 
 /// The switchover that is asked for, as it can be done now, and who is the primary.
