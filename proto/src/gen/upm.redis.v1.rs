@@ -51,7 +51,9 @@ pub struct RedisSpec {
     /// CPU of each member, a Kubernetes quantity, for example `500m`; default `500m`.
     #[prost(string, tag = "4")]
     pub cpu: ::prost::alloc::string::String,
-    /// Memory of each member, a Kubernetes quantity of at least `64Mi`; default `256Mi`. Redis may use 48 % of it for data.
+    /// Memory of each member, a Kubernetes quantity of at least `64Mi`; default `256Mi`. Of `64Mi` data may take
+    /// 20 MiB, of `256Mi` 98 MiB, of `1Gi` 410 MiB, of `4Gi` 1882 MiB: half of what the replication backlog (a sixteenth, at most 64 MiB), the
+    /// buffer of a replica (an eighth, at most 256 MiB) and 12 MiB for the server and its agent leave; the other half is for copies on write.
     #[prost(string, tag = "5")]
     pub memory: ::prost::alloc::string::String,
     /// Volume of each member.

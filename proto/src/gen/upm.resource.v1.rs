@@ -479,7 +479,8 @@ pub struct Parameter {
     /// As in the server's manual.
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
-    /// `Integer`, `Float`, `Boolean`, `String`, `Enumeration`.
+    /// `Integer` (digits without leading zeros), `Float`, `Boolean` (`yes` or `no`), `String`, `Enumeration` (one of `values`), `Letters`
+    /// (some of `values`, each once), `BufferLimit` (three integers: hard limit, soft limit, seconds).
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
     /// Whether the server takes it without a restart.
@@ -491,7 +492,7 @@ pub struct Parameter {
     /// Highest value; empty for none.
     #[prost(string, tag = "5")]
     pub maximum: ::prost::alloc::string::String,
-    /// Allowed values of an enumeration.
+    /// Allowed values of an enumeration, or letters.
     #[prost(string, repeated, tag = "6")]
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The package's default.

@@ -46,7 +46,7 @@ fn refuse(parameter: &Parameter, value: &str) -> Option<String> {
         return Some("quotes, backslashes and control characters are not allowed".to_owned());
     }
     // as the package has it: empty stands for what it computes
-    if value.is_empty() && parameter.default.is_empty() {
+    if value.is_empty() && parameter.default_value.is_empty() {
         return None;
     }
     match parameter.r#type.as_str() {
@@ -207,7 +207,7 @@ mod tests {
                 parameter("note", "String", "", "", &[]),
                 parameter("later", "Matrix", "", "", &[]),
                 Parameter {
-                    default: "10".into(),
+                    default_value: "10".into(),
                     ..parameter("samples", "Integer", "1", "64", &[])
                 },
             ],

@@ -1,5 +1,7 @@
 use super::*;
 
+mod starts;
+
 const TEMPLATE: &str = include_str!("../../../../helm/packages/redis-7.0.15/config.tmpl");
 const VALUES: &str = include_str!("../../../../helm/packages/redis-7.0.15/values.yaml");
 const PARAMETERS: &str = include_str!("../../../../helm/packages/redis-7.0.15/parameters.yaml");
@@ -180,6 +182,7 @@ fn parameters_and_values_name_the_same_things() {
 #[derive(serde::Deserialize)]
 struct Figures {
     limit: i64,
+    data: i64,
     maxmemory: i64,
     most: i64,
     backlog: i64,

@@ -16,7 +16,8 @@ use upm_crds::{RedisReplication, UnitSet};
 use crate::build::{config_map, volume};
 use crate::facts;
 
-const NODE: &str = "cube-live";
+/// The nodes; a pod is put on the first one that takes pods.
+pub(super) const NODES: [&str; 2] = ["cube-live-a", "cube-live-b"];
 /// Only keeps the test from hanging: on a busy machine everything takes its time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -48,13 +49,17 @@ pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 impl World {
     pub(super) async fn start(client: Client, namespace: &str) -> Self {
         let nodes: Api<Node> = Api::all(client.clone());
-        let node: Node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
-        nodes.create(&PostParams::default(), &node).await.unwrap();
-        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-        nodes
-            .patch_status(NODE, &PatchParams::default(), &Patch::Merge(ready))
-            .await
-            .unwrap();
+        for name in NODES {
+            let node = json!({ "metadata": { "name": name } });
+            let node: Node = serde_json::from_value(node).unwrap();
+            nodes.create(&PostParams::default(), &node).await.unwrap();
+            let ready =
+                json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+            nodes
+                .patch_status(name, &PatchParams::default(), &Patch::Merge(ready))
+                .await
+                .unwrap();
+        }
         let classes: Api<StorageClass> = Api::all(client.clone());
         let fast = json!({ "metadata": { "name": "fast" }, "provisioner": "x", "allowVolumeExpansion": true });
         classes
@@ -186,8 +191,16 @@ async fn one_pod(client: &Client, namespace: &str, pods: &Api<Pod>, pod: &Pod, s
         return;
     }
     if facts::node_name(pod).is_none() {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let mut free = None;
+        for name in NODES {
+            let node = nodes.get(name).await.ok();
+            let cordoned = node.and_then(|node| node.spec?.unschedulable) == Some(true);
+            free = free.or((!cordoned).then_some(name));
+        }
+        let Some(node) = free else { return };
         let binding =
-            json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": NODE } });
+            json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": node } });
         let _ = pods
             .create_subresource::<serde_json::Value, serde_json::Value>(
                 "binding",

@@ -276,7 +276,7 @@ fn drained_units_are_asked_for_one_by_one_the_primary_last() {
 }
 
 #[test]
-fn drains_leave_alone_whom_no_gatekeeper_keeps_or_a_person_holds() {
+fn drains_leave_alone_whom_nobody_keeps_or_a_person_holds() {
     let mut units = three();
     for unit in &mut units {
         unit.target = "old".to_owned();

@@ -323,7 +323,7 @@ fn unit_that_a_topology_names_is_removed_only_when_let_go() {
 }
 
 #[test]
-fn surplus_goes_unready_first_the_primary_last_and_not_in_maintenance() {
+fn surplus_goes_unready_first_and_the_primary_last() {
     let mut set = set();
     let mut observed = running(&set);
     observed.gate = gate(3, "");
