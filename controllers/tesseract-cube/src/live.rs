@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplate, Secret,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -397,6 +397,18 @@ async fn drain(test: &Test, world: &World) {
     let budget = budgets.get("demo-pdb").await.unwrap().spec.unwrap();
     let least = serde_json::to_value(budget.min_available).unwrap();
     assert_eq!(least, json!(3), "nobody who serves is evicted");
+    until("the budget is counted", async || {
+        let budget = budgets.get("demo-pdb").await.unwrap();
+        budget.status.is_some_and(|status| {
+            status.observed_generation == budget.metadata.generation && status.current_healthy == 3
+        })
+    })
+    .await;
+    let evicted = test.pods.evict("demo-0", &EvictParams::default()).await;
+    match evicted {
+        Err(kube::Error::Api(status)) => assert_eq!(status.code, 429, "{status:?}"),
+        other => panic!("evicted: {other:?}"),
+    }
     let nodes: Api<Node> = Api::all(test.client.clone());
     let cordon = |yes: bool| Patch::Merge(json!({ "spec": { "unschedulable": yes } }));
     let primary = world.primary().await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    applier::{Applier, Worker as _, kinds::Kinds},
+    applier::{Applier, kinds::Kinds},
     hub::accounts::{self as service_accounts, Accounts},
     policy::{Impersonation, Policy},
     session::{Verdict, Work},

@@ -267,7 +267,8 @@ impl<'a> Case<'a> {
         if !view.persistence_healthy {
             return lacks("it cannot write its data to its volume");
         }
-        if !self.state.ackers.contains(name) {
+        let recorded = self.state.ackers.contains(name) && !self.state.excluded.contains(name);
+        if !recorded || self.state.other_volume(name, view) {
             return Err(fact("MemberIsAcker", name, "it has not rejoined yet"));
         }
         Ok(())

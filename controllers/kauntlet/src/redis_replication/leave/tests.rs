@@ -15,6 +15,11 @@ fn host(index: usize) -> String {
     format!("10.0.0.{index}")
 }
 
+/// The id of a member's volume.
+fn id(index: usize) -> String {
+    format!("volume-{index}")
+}
+
 /// A group whose members do at once what they are told.
 struct Replication {
     group: Group,
@@ -37,6 +42,7 @@ impl Replication {
                 epoch: 5,
                 primary: Some(name(0)),
                 ackers: (1..members).map(name).collect(),
+                member_ids: (0..members).map(|index| (name(index), id(index))).collect(),
                 source: Some(name(0)),
                 ..State::default()
             },
@@ -74,6 +80,12 @@ impl Replication {
                 aof_intact: true,
                 persistence_healthy: true,
                 keys: 10,
+                member_id: id(index),
+                admitted: if leads {
+                    (1..members).map(id).collect()
+                } else {
+                    BTreeSet::new()
+                },
                 ..View::default()
             };
             let seen = Seen {
