@@ -24,7 +24,9 @@ async fn asked(stream: &mut TcpStream, text: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("an answer in time");
+    tokio::time::timeout(Duration::from_secs(30), reading)
+        .await
+        .expect("an answer in time");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -84,7 +86,10 @@ async fn an_address_that_takes_its_share_leaves_the_rest_to_others() {
     let get = async |from: &str| {
         let mut http = Http::h1(gateway.address).await;
         let headers = [("x-forwarded-for", from)];
-        http.call("GET", "/v1/notes/7", &headers, "").await.status.as_u16()
+        http.call("GET", "/v1/notes/7", &headers, "")
+            .await
+            .status
+            .as_u16()
     };
     let full = async {
         while get("2001:db8::ffff").await != 429 {
@@ -92,7 +97,8 @@ async fn an_address_that_takes_its_share_leaves_the_rest_to_others() {
         }
     };
     let full = tokio::time::timeout(Duration::from_secs(30), full);
-    full.await.expect("the network of the attacker has its share");
+    full.await
+        .expect("the network of the attacker has its share");
     assert_eq!(get("2001:db8:0:1::1").await, 200, "others are served");
     assert_eq!(get("192.0.2.1").await, 200, "others are served");
     drop(dripping);
@@ -107,7 +113,10 @@ async fn a_dripping_body_is_answered_at_its_deadline() {
     })
     .await;
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
-    stream.write_all(post("/v1/notes", 1000, "").as_bytes()).await.unwrap();
+    stream
+        .write_all(post("/v1/notes", 1000, "").as_bytes())
+        .await
+        .unwrap();
     let (mut from, mut to) = stream.into_split();
     let drip = tokio::spawn(async move {
         while to.write_all(b" ").await.is_ok() {
@@ -116,11 +125,18 @@ async fn a_dripping_body_is_answered_at_its_deadline() {
     });
     let mut answer = [0; 12];
     let reading = from.read_exact(&mut answer);
-    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("in time").unwrap();
+    tokio::time::timeout(Duration::from_secs(30), reading)
+        .await
+        .expect("in time")
+        .unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
     drip.abort();
     let mut http = gateway.http().await;
-    assert_eq!(http.get("/v1/notes/7").await.status, 200, "others are served");
+    assert_eq!(
+        http.get("/v1/notes/7").await.status,
+        200,
+        "others are served"
+    );
     gateway.end().await;
 }
 
@@ -131,14 +147,20 @@ async fn what_is_no_call_is_answered_as_http() {
     let mut http = gateway.http().await;
     for content_type in ["application/grpc", "application/grpc-web+proto"] {
         let headers = [("content-type", content_type)];
-        let answer = http.call("GET", "/demo.echo.Echo/GetNote", &headers, "").await;
+        let answer = http
+            .call("GET", "/demo.echo.Echo/GetNote", &headers, "")
+            .await;
         assert_eq!(answer.status, 405, "{content_type}");
         assert_eq!(answer.header("allow"), "POST");
     }
     let headers = [("content-type", "application/grpcish")];
-    let answer = http.call("POST", "/demo.echo.Echo/GetNote", &headers, "x").await;
+    let answer = http
+        .call("POST", "/demo.echo.Echo/GetNote", &headers, "x")
+        .await;
     assert_eq!(answer.status, 415);
-    let answer = http.call("POST", "/demo.echo.Echo/Nothing", &headers, "x").await;
+    let answer = http
+        .call("POST", "/demo.echo.Echo/Nothing", &headers, "x")
+        .await;
     assert_eq!(answer.status, 404);
     gateway.end().await;
 }
@@ -159,7 +181,9 @@ async fn a_message_of_exactly_the_limit_passes() {
         let body = [&[0][..], &size.to_be_bytes(), &head, name.as_bytes()].concat();
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let mut http = Http::h2(gateway.address).await;
-        let answer = http.call("POST", "/demo.echo.Echo/GetNote", &headers, body).await;
+        let answer = http
+            .call("POST", "/demo.echo.Echo/GetNote", &headers, body)
+            .await;
         answer.header("grpc-status").to_owned()
     };
     assert_ne!(call(1000).await, "8", "of exactly the limit");

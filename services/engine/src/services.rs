@@ -134,7 +134,7 @@ impl<E: Engine> Services<E> {
     pub async fn on_cluster(&self, cluster: &str) -> Result<Vec<Service>, Error> {
         let (kind, cluster) = (self.host.engine.kind(), cluster.to_owned());
         let all = self.host.store.read("engine.services_on", move |conn| {
-            crate::service::model::on_cluster(conn, kind, &cluster)
+            service::model::on_cluster(conn, kind, &cluster)
         });
         let mut all = all.await?;
         all.retain(|service| service.life != Life::Retained);

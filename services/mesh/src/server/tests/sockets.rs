@@ -375,11 +375,21 @@ async fn who_shows_no_certificate_has_few_connections_and_little_time() {
     ];
     let mut third = TcpStream::connect(served.address).await.expect("connected");
     let closed = tokio::time::timeout(Duration::from_secs(30), third.read(&mut [0; 1])).await;
-    assert!(matches!(closed.expect("at once"), Ok(0) | Err(_)), "it is closed");
-    known.get_user(get("users/x")).await.expect("others are served");
+    assert!(
+        matches!(closed.expect("at once"), Ok(0) | Err(_)),
+        "it is closed"
+    );
+    known
+        .get_user(get("users/x"))
+        .await
+        .expect("others are served");
     drop(silent);
     let later = async {
-        while remote(&served, &authority, "redis").get_user(get("users/x")).await.is_err() {
+        while remote(&served, &authority, "redis")
+            .get_user(get("users/x"))
+            .await
+            .is_err()
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -397,7 +407,10 @@ async fn who_shows_no_certificate_has_few_connections_and_little_time() {
     };
     let ended = tokio::time::timeout(Duration::from_mins(1), ended);
     ended.await.expect("its life is over");
-    known.get_user(get("users/x")).await.expect("with a certificate it goes on");
+    known
+        .get_user(get("users/x"))
+        .await
+        .expect("with a certificate it goes on");
 }
 
 #[tokio::test]
