@@ -186,6 +186,7 @@ impl Replica {
         expected_epoch: i64,
     ) -> Result<pb::Operation, Error> {
         let wish = SwitchoverWish {
+            accept_loss: None,
             request_id: String::new(),
             target: target.to_owned(),
             expected_epoch,
