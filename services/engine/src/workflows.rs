@@ -181,11 +181,7 @@ pub fn restart(pace: &Pace, members: u32) -> Plan {
 /// are lost are not waited for.
 pub fn failover(pace: &Pace, target: &str, loss: &str) -> Plan {
     Plan::new("failover", 5 * MINUTE, OnFailure::RollBack)
-        .then(
-            Step::ApplySwitchover,
-            WRITE,
-            format!("accept that {loss}"),
-        )
+        .then(Step::ApplySwitchover, WRITE, format!("accept that {loss}"))
         .then(
             Step::AwaitSwitchover,
             pace.switchover,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crds::{
     names,
     redis_replication::{
-        DataLossPolicy, Node, RedisReplication, RedisReplicationSpec, RedisSecret, ReplicaNode,
-        Failover, Switchover,
+        DataLossPolicy, Failover, Node, RedisReplication, RedisReplicationSpec, RedisSecret,
+        ReplicaNode, Switchover,
     },
     unit_set::{
         GeneratedSecret, PodAntiAffinityPreset, RetainedVolumes, Storage, UnitSet, UnitSetSpec,
@@ -160,11 +160,13 @@ fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisRep
                 accept_loss: wish.accept_loss.clone()?,
             })
         }),
-        switchover: wish.filter(|wish| wish.accept_loss.is_none()).map(|wish| Switchover {
-            request_id: wish.request_id.clone(),
-            target: wish.target.clone(),
-            expected_epoch: wish.expected_epoch,
-        }),
+        switchover: wish
+            .filter(|wish| wish.accept_loss.is_none())
+            .map(|wish| Switchover {
+                request_id: wish.request_id.clone(),
+                target: wish.target.clone(),
+                expected_epoch: wish.expected_epoch,
+            }),
         data_loss_policy: match spec.data_loss {
             DataLoss::Never => DataLossPolicy::Never,
             DataLoss::Bounded => DataLossPolicy::Bounded,

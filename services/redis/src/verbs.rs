@@ -622,12 +622,13 @@ mod tests {
     fn failover_accepts_exactly_the_stated_loss() {
         let service = service(3);
         let mut status = replication(0, &[UP; 3], false);
-        let ask = |accept_loss: &str, expected_epoch, validate_only| pb::FailoverRedisServiceRequest {
-            accept_loss: accept_loss.into(),
-            expected_epoch,
-            validate_only,
-            ..Default::default()
-        };
+        let ask =
+            |accept_loss: &str, expected_epoch, validate_only| pb::FailoverRedisServiceRequest {
+                accept_loss: accept_loss.into(),
+                expected_epoch,
+                validate_only,
+                ..Default::default()
+            };
         let refused = |status: &serde_json::Value, request: &pb::FailoverRedisServiceRequest| {
             let observed = seen(&service, units(&[true; 3]), status.clone(), true);
             accepted(&service, &observed, request)
@@ -638,14 +639,19 @@ mod tests {
         assert_eq!(reason(&status, &ask("x", 0, false)), "NOTHING_REFUSED");
         status["refusal"] = json!({"loss": "", "token": ""});
         assert_eq!(reason(&status, &ask("", 0, false)), "NO_CANDIDATE");
-        status["refusal"] =
-            json!({"candidate": "demo-1", "loss": "demo-1 lacks 10 bytes", "token": "0123456789ab"});
-        assert_eq!(reason(&status, &ask("0123456789ab", 3, false)), "STALE_EPOCH");
+        status["refusal"] = json!({"candidate": "demo-1", "loss": "demo-1 lacks 10 bytes", "token": "0123456789ab"});
+        assert_eq!(
+            reason(&status, &ask("0123456789ab", 3, false)),
+            "STALE_EPOCH"
+        );
         let other = refused(&status, &ask("another", 0, false)).unwrap_err();
         assert_eq!(other.reason(), "LOSS_NOT_ACCEPTED");
         assert!(other.to_string().contains("0123456789ab"), "{other}");
         let (loss, wish) = refused(&status, &ask("", 0, true)).unwrap();
-        assert_eq!((loss.as_str(), wish.target.as_str()), ("demo-1 lacks 10 bytes", "demo-1"));
+        assert_eq!(
+            (loss.as_str(), wish.target.as_str()),
+            ("demo-1 lacks 10 bytes", "demo-1")
+        );
         let (_, wish) = refused(&status, &ask("0123456789ab", 4, false)).unwrap();
         assert_eq!(wish.accept_loss.as_deref(), Some("0123456789ab"));
     }

@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
 use upm_proto::redis::v1::{
-    CreateRedisServiceRequest, DeleteRedisServiceRequest, DeletionPolicy, GetConnectionRequest,
-    GetPasswordRequest, GetRedisServiceRequest, HorizontalScaleRedisServiceRequest,
-    ListRedisServicesRequest, ListRedisServicesResponse, RedisService, RedisSpec,
-    RestartRedisServiceRequest, RetainedData, Storage, SwitchoverRedisServiceRequest, FailoverRedisServiceRequest,
-    redis_services_client::RedisServicesClient,
+    CreateRedisServiceRequest, DeleteRedisServiceRequest, DeletionPolicy,
+    FailoverRedisServiceRequest, GetConnectionRequest, GetPasswordRequest, GetRedisServiceRequest,
+    HorizontalScaleRedisServiceRequest, ListRedisServicesRequest, ListRedisServicesResponse,
+    RedisService, RedisSpec, RestartRedisServiceRequest, RetainedData, Storage,
+    SwitchoverRedisServiceRequest, redis_services_client::RedisServicesClient,
 };
 use upm_proto::resource::v1::{GetProjectRequest, project_service_client::ProjectServiceClient};
 use uuid::Uuid;

@@ -85,11 +85,7 @@ pub(crate) fn switchover(
 }
 
 /// How far a failover with an accepted loss is.
-fn failover(
-    wish: &SwitchoverWish,
-    accepted: &str,
-    status: &RedisReplicationStatus,
-) -> Switchover {
+fn failover(wish: &SwitchoverWish, accepted: &str, status: &RedisReplicationStatus) -> Switchover {
     if status.epoch > wish.expected_epoch {
         if matches!(status.phase, Phase::Healthy | Phase::Degraded) {
             return Switchover::Done;
