@@ -57,7 +57,7 @@ pub(crate) fn view(
             .map(|refusal| pb::Refusal {
                 candidate: refusal.candidate.unwrap_or_default(),
                 loss: refusal.loss,
-                token: refusal.token,
+                loss_id: refusal.loss_id,
                 missing: refusal
                     .missing
                     .into_iter()

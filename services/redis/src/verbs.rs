@@ -475,10 +475,10 @@ fn accepted(
         return Err(refused("NO_CANDIDATE", message.to_owned()));
     };
     let only_looks = request.validate_only && request.accept_loss.is_empty();
-    if !only_looks && request.accept_loss != refusal.token {
+    if !only_looks && request.accept_loss != refusal.loss_id {
         let message = format!(
             "{}; to accept this, repeat with accept_loss {}",
-            refusal.loss, refusal.token
+            refusal.loss, refusal.loss_id
         );
         return Err(refused("LOSS_NOT_ACCEPTED", message));
     }
@@ -486,7 +486,7 @@ fn accepted(
         request_id: String::new(),
         target,
         expected_epoch: epoch,
-        accept_loss: Some(refusal.token),
+        accept_loss: Some(refusal.loss_id),
     };
     Ok((refusal.loss, wish))
 }
@@ -637,9 +637,9 @@ mod tests {
             refused(status, request).unwrap_err().reason().to_owned()
         };
         assert_eq!(reason(&status, &ask("x", 0, false)), "NOTHING_REFUSED");
-        status["refusal"] = json!({"loss": "", "token": ""});
+        status["refusal"] = json!({"loss": "", "lossId": ""});
         assert_eq!(reason(&status, &ask("", 0, false)), "NO_CANDIDATE");
-        status["refusal"] = json!({"candidate": "demo-1", "loss": "demo-1 lacks 10 bytes", "token": "0123456789ab"});
+        status["refusal"] = json!({"candidate": "demo-1", "loss": "demo-1 lacks 10 bytes", "lossId": "0123456789ab"});
         assert_eq!(
             reason(&status, &ask("0123456789ab", 3, false)),
             "STALE_EPOCH"

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Failover {
         #[command(flatten)]
         service: Named,
-        /// The token of the loss, as `--plan` or `get` shows it; without one nothing is done and the loss is stated.
+        /// The id of the loss, as `--plan` or `get` shows it; without one nothing is done and the loss is stated.
         #[arg(long, default_value = "")]
         accept_loss: String,
         /// Refuse when the service is at another epoch.

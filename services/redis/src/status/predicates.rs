@@ -99,7 +99,7 @@ fn failover(wish: &SwitchoverWish, accepted: &str, status: &RedisReplicationStat
     }
     match &status.refusal {
         // members came or went since: another loss, which nobody accepted
-        Some(refusal) if refusal.token != accepted => Switchover::Failed {
+        Some(refusal) if refusal.loss_id != accepted => Switchover::Failed {
             reason: "LOSS_NOT_ACCEPTED".to_owned(),
             message: format!("the loss is another one now: {}", refusal.loss),
         },

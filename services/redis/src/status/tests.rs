@@ -327,19 +327,19 @@ fn failover_ends_only_with_the_loss_that_was_accepted() {
         request_id: "a".into(),
         target: "demo-1".into(),
         expected_epoch: 3,
-        accept_loss: Some("token-a".into()),
+        accept_loss: Some("loss-a".into()),
     };
     let after = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut status = replication(0, &[UP; 3], false);
         status["epoch"] = json!(3);
         status["phase"] = json!("Refused");
-        status["refusal"] = json!({"candidate": "demo-1", "loss": "10 bytes", "token": "token-a"});
+        status["refusal"] = json!({"candidate": "demo-1", "loss": "10 bytes", "lossId": "loss-a"});
         change(&mut status);
         let seen = observed(&service, units(&[true; 3]), status, true);
         switchover(&service, &wish, &seen)
     };
     assert!(matches!(after(&|_| ()), Switchover::Waiting(_)));
-    let other = after(&|status| status["refusal"]["token"] = json!("token-b"));
+    let other = after(&|status| status["refusal"]["lossId"] = json!("loss-b"));
     assert!(matches!(other, Switchover::Failed { reason, .. } if reason == "LOSS_NOT_ACCEPTED"));
     let back = after(&|status| {
         status["refusal"] = json!(null);
