@@ -66,7 +66,7 @@ enum At {
     /// So many bytes of a prefix are there.
     Prefix([u8; PREFIX], usize),
     /// So many bytes of a message are missing.
-    Message(usize, Option<Inflated>),
+    Message(usize, Option<Box<Inflated>>),
 }
 
 /// Counts what a compressed message becomes.
@@ -147,7 +147,7 @@ impl Messages {
                     let inflated = if flag == 0 {
                         None
                     } else {
-                        Inflated::new(self.coding, self.limit)
+                        Inflated::new(self.coding, self.limit).map(Box::new)
                     };
                     self.at = At::Message(length, inflated);
                 }
@@ -298,7 +298,7 @@ mod tests {
                     .await
                     .is_ok()
             );
-            let bomb = framed(1, &zstd(&[7; 100 * LIMIT]));
+            let bomb = framed(1, &zstd(&vec![7; 100 * LIMIT]));
             assert_eq!(
                 sent(&bomb, piece, "zstd").await,
                 Err(http::StatusCode::PAYLOAD_TOO_LARGE)

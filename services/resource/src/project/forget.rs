@@ -52,7 +52,7 @@ impl Forgetter {
         let ctx = Context::internal("resource").in_trace(&ctx.traceparent);
         let deleted = self
             .store
-            .read("resource.project.deleted", |conn| model::deleted(conn))
+            .read("resource.project.deleted", model::deleted)
             .await?;
         for (uid, id) in deleted {
             let ctx = ctx.clone().within(LIMIT);

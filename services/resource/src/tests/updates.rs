@@ -53,10 +53,15 @@ async fn update(
     Ok(answer.into_inner())
 }
 
+/// A mask, and what stands in name, labels, services and units afterwards.
+type Case = (
+    Option<&'static [&'static str]>,
+    (&'static str, usize, i32, i32),
+);
+
 #[tokio::test]
 async fn an_update_changes_what_its_mask_says() {
-    // What stands in name, labels, services and units afterwards.
-    let cases: [(Option<&[&str]>, (&str, usize, i32, i32)); 8] = [
+    let cases: [Case; 8] = [
         (None, ("Ours", 1, 2, 6)),
         (Some(&[]), ("Ours", 1, 2, 6)),
         (Some(&["*"]), ("Ours", 0, 2, 6)),

@@ -39,14 +39,14 @@ fn expired() -> Status {
     )
 }
 
-fn at(seconds: u64) -> Option<prost_types::Timestamp> {
+fn at(seconds: u64) -> prost_types::Timestamp {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
-    Some(prost_types::Timestamp {
+    prost_types::Timestamp {
         seconds: (now.as_secs() + seconds) as i64,
         nanos: 0,
-    })
+    }
 }
 
 #[tonic::async_trait]
@@ -61,7 +61,7 @@ impl AuthService for Server {
         Ok(Response::new(auth::TokenResponse {
             access_token: format!("token-{count}"),
             refresh_token: "next".to_owned(),
-            expire_time: at(300),
+            expire_time: Some(at(300)),
             ..auth::TokenResponse::default()
         }))
     }
@@ -172,7 +172,7 @@ async fn served(folder: &Path, seconds: u64) -> (Server, Globals) {
     login.accept(auth::TokenResponse {
         access_token: "first".to_owned(),
         refresh_token: "first".to_owned(),
-        expire_time: at(seconds),
+        expire_time: Some(at(seconds)),
         ..auth::TokenResponse::default()
     });
     let path = folder.join("login.json");
