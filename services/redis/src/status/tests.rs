@@ -329,7 +329,7 @@ fn failover_ends_only_with_the_loss_that_was_accepted() {
         expected_epoch: 3,
         accept_loss: Some("loss-a".into()),
     };
-    let after = |change: &dyn Fn(&mut serde_json::Value)| {
+    let after = |change: &dyn Fn(&mut Value)| {
         let mut status = replication(0, &[UP; 3], false);
         status["epoch"] = json!(3);
         status["phase"] = json!("Refused");
