@@ -145,7 +145,7 @@ async fn a_used_refresh_token_from_elsewhere_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_flood_of_failed_logins_neither_fills_the_log_nor_hinders_others() {
+async fn a_flood_of_failed_logins_hinders_nobody_and_fills_no_log() {
     for world in worlds().await {
         let before = world.records().await.len();
         for n in 0..200 {
