@@ -186,7 +186,7 @@ pub struct Failover {
     /// The epoch that the refusal was stated in; in another epoch nothing is accepted.
     #[schemars(range(min = 0))]
     pub expected_epoch: i64,
-    /// `status.refusal.token`: names the member that will lead and the data that are given up. Another loss is not accepted.
+    /// `status.refusal.lossId`: names the member that will lead and the data that are given up. Another loss is not accepted.
     #[schemars(length(min = 1, max = 64))]
     pub accept_loss: String,
 }
@@ -374,7 +374,7 @@ pub struct Refusal {
     pub loss: String,
     /// Names exactly this candidate and this loss; `spec.failover.acceptLoss` repeats it. Empty without a candidate.
     #[serde(default)]
-    pub token: String,
+    pub loss_id: String,
     /// Each of these facts would help.
     #[serde(default)]
     #[schemars(length(max = 64))]

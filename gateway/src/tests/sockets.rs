@@ -236,6 +236,8 @@ async fn a_socket_that_says_nothing_is_closed() {
     })
     .await;
     let mut silent = open(&gateway, "/demo.echo.Echo/Chat", &[]).await.unwrap();
+    let told = next(&mut silent).await;
+    assert!(told.to_string().contains("BODY_TOO_SLOW"), "{told}");
     let code = close(&mut silent).await;
     assert_eq!(code, CloseCode::from(4004), "DEADLINE_EXCEEDED");
     gateway.end().await;

@@ -15,6 +15,7 @@ use crate::{create, description, fit, pb as convert, plan, redis::Redis, spec, s
 
 const DELETE: &str = "/upm.redis.v1.RedisServices/DeleteRedisService";
 const RESTART: &str = "/upm.redis.v1.RedisServices/RestartRedisService";
+const FAILOVER: &str = "/upm.redis.v1.RedisServices/FailoverRedisService";
 const SWITCHOVER: &str = "/upm.redis.v1.RedisServices/SwitchoverRedisService";
 const SCALE: &str = "/upm.redis.v1.RedisServices/HorizontalScaleRedisService";
 /// What an update can change.
@@ -110,6 +111,44 @@ pub(crate) async fn restart(
         ..Input::default()
     };
     let diff = json!({"restarted_at": {"before": service.shape.restarted_at, "after": mark}});
+    begin(
+        services,
+        ctx,
+        once,
+        request.validate_only,
+        service,
+        None,
+        plan,
+        input,
+        diff,
+    )
+    .await
+}
+
+pub(crate) async fn failover(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::FailoverRedisServiceRequest,
+) -> Result<Operation, Error> {
+    let once = Request {
+        method: FAILOVER,
+        request_id: request.request_id.clone(),
+        content: json!({"name": request.name, "accept_loss": request.accept_loss, "expected_epoch": request.expected_epoch}),
+    };
+    if let Some(known) = replayed(services, ctx, &once, request.validate_only).await? {
+        return Ok(known);
+    }
+    let service = active(services, &request.name, "failover").await?;
+    let observed = observed(services, ctx, &service).await?;
+    let (loss, wish) = accepted(&service, &observed, &request)?;
+    let plan = plan::failover(&wish.target, &loss);
+    let diff = json!({"primary": {"before": null, "after": wish.target}, "accepted_loss": {"before": null, "after": loss}});
+    let input = Input {
+        members: service.shape.members,
+        previous_members: service.shape.members,
+        switchover: Some(wish),
+        ..Input::default()
+    };
     begin(
         services,
         ctx,
@@ -403,8 +442,53 @@ fn wish(
         request_id: String::new(),
         target,
         expected_epoch: primary.epoch,
+        accept_loss: None,
     };
     Ok((primary.unit, wish))
+}
+
+/// The loss as the cluster states it, and the wish that accepts exactly this one.
+fn accepted(
+    service: &Service,
+    observed: &Observed,
+    request: &pb::FailoverRedisServiceRequest,
+) -> Result<(String, SwitchoverWish), Error> {
+    let refused = |reason, message: String| Error::Refused {
+        name: service.name.to_string(),
+        reason,
+        predicates: vec![Predicate::unmet(reason, message.clone())],
+        message,
+    };
+    let Some((epoch, refusal)) = status::refusal(service, observed) else {
+        let message = "no election was refused: a primary leads, or one is being elected";
+        return Err(refused("NOTHING_REFUSED", message.to_owned()));
+    };
+    if request.expected_epoch != 0 && request.expected_epoch != epoch {
+        let message = format!(
+            "the service is at epoch {epoch}, not {}",
+            request.expected_epoch
+        );
+        return Err(refused("STALE_EPOCH", message));
+    }
+    let Some(target) = refusal.candidate else {
+        let message = "no member with data can be asked; bring one back, or restore a backup";
+        return Err(refused("NO_CANDIDATE", message.to_owned()));
+    };
+    let only_looks = request.validate_only && request.accept_loss.is_empty();
+    if !only_looks && request.accept_loss != refusal.loss_id {
+        let message = format!(
+            "{}; to accept this, repeat with accept_loss {}",
+            refusal.loss, refusal.loss_id
+        );
+        return Err(refused("LOSS_NOT_ACCEPTED", message));
+    }
+    let wish = SwitchoverWish {
+        request_id: String::new(),
+        target,
+        expected_epoch: epoch,
+        accept_loss: Some(refusal.loss_id),
+    };
+    Ok((refusal.loss, wish))
 }
 
 /// A service that was created and on which nothing works.
@@ -532,6 +616,44 @@ mod tests {
             (from.as_str(), wish.target.as_str(), wish.expected_epoch),
             ("demo-0", "demo-1", 4)
         );
+    }
+
+    #[test]
+    fn failover_accepts_exactly_the_stated_loss() {
+        let service = service(3);
+        let mut status = replication(0, &[UP; 3], false);
+        let ask =
+            |accept_loss: &str, expected_epoch, validate_only| pb::FailoverRedisServiceRequest {
+                accept_loss: accept_loss.into(),
+                expected_epoch,
+                validate_only,
+                ..Default::default()
+            };
+        let refused = |status: &serde_json::Value, request: &pb::FailoverRedisServiceRequest| {
+            let observed = seen(&service, units(&[true; 3]), status.clone(), true);
+            accepted(&service, &observed, request)
+        };
+        let reason = |status: &serde_json::Value, request: &pb::FailoverRedisServiceRequest| {
+            refused(status, request).unwrap_err().reason().to_owned()
+        };
+        assert_eq!(reason(&status, &ask("x", 0, false)), "NOTHING_REFUSED");
+        status["refusal"] = json!({"loss": "", "lossId": ""});
+        assert_eq!(reason(&status, &ask("", 0, false)), "NO_CANDIDATE");
+        status["refusal"] = json!({"candidate": "demo-1", "loss": "demo-1 lacks 10 bytes", "lossId": "0123456789ab"});
+        assert_eq!(
+            reason(&status, &ask("0123456789ab", 3, false)),
+            "STALE_EPOCH"
+        );
+        let other = refused(&status, &ask("another", 0, false)).unwrap_err();
+        assert_eq!(other.reason(), "LOSS_NOT_ACCEPTED");
+        assert!(other.to_string().contains("0123456789ab"), "{other}");
+        let (loss, wish) = refused(&status, &ask("", 0, true)).unwrap();
+        assert_eq!(
+            (loss.as_str(), wish.target.as_str()),
+            ("demo-1 lacks 10 bytes", "demo-1")
+        );
+        let (_, wish) = refused(&status, &ask("0123456789ab", 4, false)).unwrap();
+        assert_eq!(wish.accept_loss.as_deref(), Some("0123456789ab"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct Acceptance {
     /// The epoch that the loss was stated in.
     pub expected_epoch: i64,
     /// Names the loss.
-    pub token: String,
+    pub loss_id: String,
 }
 
 /// A volume that may have acknowledged, and is not here any more.

@@ -66,7 +66,7 @@ pub fn group(object: &RedisReplication) -> Group {
         }),
         acceptance: spec.failover.as_ref().map(|failover| Acceptance {
             expected_epoch: failover.expected_epoch,
-            token: failover.accept_loss.clone(),
+            loss_id: failover.accept_loss.clone(),
         }),
         has_served: spec.bootstrap == Bootstrap::Refuse,
         bounded_loss: spec.data_loss_policy == DataLossPolicy::Bounded,

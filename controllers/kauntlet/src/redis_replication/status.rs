@@ -164,7 +164,7 @@ fn refusal(decision: &Decision) -> Option<Refusal> {
     Some(Refusal {
         candidate: Some(prospect.candidate).filter(|name| !name.is_empty()),
         loss: prospect.loss,
-        token: prospect.token,
+        loss_id: prospect.loss_id,
         missing: decision
             .missing
             .iter()

@@ -183,6 +183,7 @@ async fn move_primary(bench: &Bench<'_>) -> Result<Outcome, Fault> {
         ]));
     };
     let wish = SwitchoverWish {
+        accept_loss: None,
         request_id,
         target,
         expected_epoch: primary.epoch,

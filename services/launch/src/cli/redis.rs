@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
 use upm_proto::redis::v1::{
-    CreateRedisServiceRequest, DeleteRedisServiceRequest, DeletionPolicy, GetConnectionRequest,
-    GetPasswordRequest, GetRedisServiceRequest, HorizontalScaleRedisServiceRequest,
-    ListRedisServicesRequest, ListRedisServicesResponse, RedisService, RedisSpec,
-    RestartRedisServiceRequest, RetainedData, Storage, SwitchoverRedisServiceRequest,
-    redis_services_client::RedisServicesClient,
+    CreateRedisServiceRequest, DeleteRedisServiceRequest, DeletionPolicy,
+    FailoverRedisServiceRequest, GetConnectionRequest, GetPasswordRequest, GetRedisServiceRequest,
+    HorizontalScaleRedisServiceRequest, ListRedisServicesRequest, ListRedisServicesResponse,
+    RedisService, RedisSpec, RestartRedisServiceRequest, RetainedData, Storage,
+    SwitchoverRedisServiceRequest, redis_services_client::RedisServicesClient,
 };
 use upm_proto::resource::v1::{GetProjectRequest, project_service_client::ProjectServiceClient};
 use uuid::Uuid;
@@ -48,6 +48,19 @@ pub(crate) enum Command {
         /// The new primary; the best replica when left out.
         #[arg(long, default_value = "")]
         target: String,
+        /// Refuse when the service is at another epoch.
+        #[arg(long, default_value_t = 0)]
+        expected_epoch: i64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Make a member the primary although confirmed writes are lost: the way out of a refused election.
+    Failover {
+        #[command(flatten)]
+        service: Named,
+        /// The id of the loss, as `--plan` or `get` shows it; without one nothing is done and the loss is stated.
+        #[arg(long, default_value = "")]
+        accept_loss: String,
         /// Refuse when the service is at another epoch.
         #[arg(long, default_value_t = 0)]
         expected_epoch: i64,
@@ -220,6 +233,23 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
                 .switchover_redis_service(SwitchoverRedisServiceRequest {
                     name: service.name()?,
                     target,
+                    expected_epoch,
+                    validate_only: run.plan_only,
+                    request_id: run.request_id(),
+                })
+                .await?;
+            operation::settle(globals, channel, answer.into_inner(), !run.no_wait).await
+        }
+        Command::Failover {
+            service,
+            accept_loss,
+            expected_epoch,
+            run,
+        } => {
+            let answer = client
+                .failover_redis_service(FailoverRedisServiceRequest {
+                    name: service.name()?,
+                    accept_loss,
                     expected_epoch,
                     validate_only: run.plan_only,
                     request_id: run.request_id(),

@@ -16,7 +16,7 @@ pub struct Prospect {
     /// What would be lost, for people.
     pub loss: String,
     /// Names the epoch, the candidate's volume, and the volumes whose data are given up: 12 hex digits. An acceptance repeats it.
-    pub token: String,
+    pub loss_id: String,
 }
 
 impl Election<'_> {
@@ -47,7 +47,7 @@ impl Election<'_> {
         Some(Prospect {
             candidate: name.clone(),
             loss: self.loss(name, view, history.as_deref()),
-            token: self.token(view),
+            loss_id: self.loss_id(view),
         })
     }
 
@@ -140,7 +140,7 @@ impl Election<'_> {
             .collect()
     }
 
-    fn token(&self, candidate: &View) -> String {
+    fn loss_id(&self, candidate: &View) -> String {
         let mut digest = Sha256::new();
         digest.update(format!("{}\0{}\0", self.state.epoch, candidate.member_id));
         for (name, id) in self.given_up(candidate) {

@@ -199,7 +199,7 @@ fn refuse(
     let prospect = election.prospect();
     let accepted = prospect.as_ref().filter(|prospect| {
         let by_user = group.acceptance.as_ref().is_some_and(|accepted| {
-            accepted.expected_epoch == state.epoch && accepted.token == prospect.token
+            accepted.expected_epoch == state.epoch && accepted.loss_id == prospect.loss_id
         });
         let by_policy =
             group.bounded_loss && memory.refused.is_some_and(|refused| refused >= PATIENCE);

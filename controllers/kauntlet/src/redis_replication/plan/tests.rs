@@ -907,17 +907,17 @@ fn loss_is_ranked_by_position_and_not_by_keys() {
     // accepting exactly this is enough, anything else is not
     case.group.acceptance = Some(Acceptance {
         expected_epoch: 5,
-        token: "another".to_owned(),
+        loss_id: "another".to_owned(),
     });
     assert_eq!(case.plan().phase, Phase::Refused);
     case.group.acceptance = Some(Acceptance {
         expected_epoch: 4,
-        token: prospect.token.clone(),
+        loss_id: prospect.loss_id.clone(),
     });
     assert_eq!(case.plan().phase, Phase::Refused);
     case.group.acceptance = Some(Acceptance {
         expected_epoch: 5,
-        token: prospect.token,
+        loss_id: prospect.loss_id,
     });
     let decision = case.plan();
     assert_eq!(recorded(&decision).primary, name(1));
