@@ -333,7 +333,7 @@ impl Applier {
                     };
                     let mut said = pb::Error::default();
                     if !drift.is_empty() {
-                        said = self.reverted(&key, &written, &drift).await;
+                        said = Box::pin(self.reverted(&key, &written, &drift)).await;
                     }
                     return Ok((outcome, said, Some(after)));
                 }

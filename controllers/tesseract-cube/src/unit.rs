@@ -61,13 +61,12 @@ impl Controller for Units {
         let now = Timestamp::now();
         let secret = call::get_opt(&secrets, &names::identity_secret(&name)).await?;
         let watched = self.caches.pods.get(&namespace, &name);
-        let pod = match &watched {
-            Some(pod) => Some(Arc::clone(pod)),
+        let pod = if let Some(pod) = &watched {
+            Some(Arc::clone(pod))
+        } else {
             // a pod whose labels somebody removed is outside the watch's filter; it is there all the same
-            None => {
-                let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
-                call::get_opt(&pods, &name).await?.map(Arc::new)
-            }
+            let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
+            call::get_opt(&pods, &name).await?.map(Arc::new)
         };
         let node = pod
             .as_deref()

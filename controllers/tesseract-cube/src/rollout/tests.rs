@@ -106,12 +106,12 @@ fn asked(unit: &mut UnitFacts, since: i64, granted: bool) {
     });
 }
 
-fn waits_for(ordinal: i32, since: Option<i64>, overdue: bool) -> Option<Waiting> {
-    Some(Waiting::Leave {
+fn waits_for(ordinal: i32, since: Option<i64>, overdue: bool) -> Waiting {
+    Waiting::Leave {
         units: vec![ordinal],
         since: since.map(at),
         overdue,
-    })
+    }
 }
 
 #[test]
@@ -119,15 +119,15 @@ fn gated_replica_is_asked_for_and_restarted_when_granted() {
     let mut units = gated();
     let decision = rollout(&units, &bounds(), at(100));
     assert_eq!(decision.steps, [Step::Ask(2, Why::Update)]);
-    assert_eq!(decision.waiting, waits_for(2, None, false));
+    assert_eq!(decision.waiting, Some(waits_for(2, None, false)));
     asked(&mut units[2], 100, false);
     let decision = rollout(&units, &bounds(), at(110));
     assert_eq!(decision.steps, [], "asked once");
-    assert_eq!(decision.waiting, waits_for(2, Some(100), false));
+    assert_eq!(decision.waiting, Some(waits_for(2, Some(100), false)));
     assert_eq!(decision.again, Some(at(160)));
     let late = rollout(&units, &bounds(), at(161));
     assert_eq!(late.steps, [], "it serves: it is not restarted before");
-    assert_eq!(late.waiting, waits_for(2, Some(100), true));
+    assert_eq!(late.waiting, Some(waits_for(2, Some(100), true)));
     asked(&mut units[2], 100, true);
     assert_eq!(
         rollout(&units, &bounds(), at(170)).steps,
@@ -148,7 +148,7 @@ fn gated_primary_is_asked_for_last_and_only_when_others_serve() {
     asked(&mut units[0], 120, false);
     let late = rollout(&units, &bounds(), at(181));
     assert_eq!(late.steps, [], "never before its role moved");
-    assert_eq!(late.waiting, waits_for(0, Some(120), true));
+    assert_eq!(late.waiting, Some(waits_for(0, Some(120), true)));
 
     units[0].pod.as_mut().unwrap().role = Some(Role::Replica);
     units[1].pod.as_mut().unwrap().role = Some(Role::Primary);
@@ -175,8 +175,8 @@ fn gated_unit_that_does_not_serve_is_exempt() {
 #[test]
 fn primary_that_does_not_serve_is_asked_for_while_others_do() {
     let mut units = gated();
-    for replica in 1..3 {
-        restarted(&mut units[replica], Some(10), Some(Role::Replica));
+    for replica in &mut units[1..] {
+        restarted(replica, Some(10), Some(Role::Replica));
     }
     units[0].pod.as_mut().unwrap().ready_since = None;
     let steps = rollout(&units, &bounds(), at(200)).steps;
@@ -577,15 +577,12 @@ impl World {
             return false;
         }
         let heir = (0..self.units.len()).find(|i| *i != asked);
-        match heir.filter(|_| self.units[asked].is_primary()) {
-            Some(heir) => {
-                self.units[asked].pod.as_mut().unwrap().role = Some(Role::Replica);
-                self.units[heir].pod.as_mut().unwrap().role = Some(Role::Primary);
-            }
-            None => {
-                let pod = self.units[asked].pod.as_mut().unwrap();
-                pod.leave.as_mut().unwrap().granted = true;
-            }
+        if let Some(heir) = heir.filter(|_| self.units[asked].is_primary()) {
+            self.units[asked].pod.as_mut().unwrap().role = Some(Role::Replica);
+            self.units[heir].pod.as_mut().unwrap().role = Some(Role::Primary);
+        } else {
+            let pod = self.units[asked].pod.as_mut().unwrap();
+            pod.leave.as_mut().unwrap().granted = true;
         }
         true
     }

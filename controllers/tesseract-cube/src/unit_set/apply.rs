@@ -111,7 +111,7 @@ impl UnitSets {
         if wanted.is_empty() && plan.surplus.delete.is_none() {
             return Ok(());
         }
-        let live = self.look(set, Source::Live).await?;
+        let live = Box::pin(self.look(set, Source::Live)).await?;
         let Plan::Converge(again) = super::plan::plan(set, &live) else {
             return Ok(());
         };
@@ -370,7 +370,7 @@ impl UnitSets {
 
     /// Asks the API server itself: what the watch does not know yet must not outlive the set.
     async fn nothing_left(&self, set: &UnitSet) -> Result<bool, Error> {
-        let live = self.look(set, Source::Live).await?;
+        let live = Box::pin(self.look(set, Source::Live)).await?;
         if !live.units.is_empty() || !live.pods.is_empty() {
             return Ok(false);
         }
