@@ -225,7 +225,8 @@ fn memory_is_shared_out_as_the_package_states() {
 #[test]
 fn timing_that_elections_rest_on_cannot_be_set() {
     let secrets = tempfile::tempdir().unwrap();
-    let usual = render(TEMPLATE, &inputs(secrets.path())).unwrap();
+    let given = inputs(secrets.path());
+    let usual = render(TEMPLATE, &given).unwrap();
     for (ours, value) in [
         ("repl-diskless-sync-delay", "0"),
         ("repl-timeout", "60"),
@@ -233,7 +234,7 @@ fn timing_that_elections_rest_on_cannot_be_set() {
         ("repl-backlog-size", "67108864"),
     ] {
         assert_eq!(line(&usual, ours), Some(value));
-        let mut inputs = inputs(secrets.path());
+        let mut inputs = given.clone();
         inputs
             .values
             .insert(format!("/redis/{ours}"), "7777777".to_owned());
