@@ -3,7 +3,7 @@
 CLUSTER := integration/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test simulate mutations model record-session bench-agents packages cluster cluster-check cluster-down images
+.PHONY: help up down check test ui ui-test simulate mutations model record-session bench-agents packages cluster cluster-check cluster-down images
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 22
@@ -19,6 +19,13 @@ check: packages ## format, lints, scripts, charts
 
 test: packages ## all tests
 	integration/test.sh
+
+ui: ## the browser UI, for the gateway's build to take in
+	integration/ui.sh
+
+ui-test: ## the browser UI in Chromium, against the platform of `make up`; makes the pictures in docs/ui
+	integration/ui.sh packages
+	npm --prefix gateway/ui run --silent e2e
 
 simulate: ## the link of hub and agent through faults: SEEDS=10000, or SEED=n to replay one
 	cargo test --release --locked -p upm-agent --lib -- --nocapture simulation::tests

@@ -4,6 +4,7 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
+integration/ui.sh # the gateway takes it in
 [ $# -gt 0 ] || set -- -p upm -p upm-agent
 cargo build --locked "$@"
 # A target of its own keeps these flags, and so the artifacts, apart from everything else.

@@ -124,6 +124,10 @@ if cluster_answers; then ANSWERS=1; else say "the test cluster is not up: manife
 check_charts
 [ "${1:-}" != charts ] || exit 0
 
+phase "Browser UI: format, lints, types"
+"$HERE/ui.sh" packages
+npm --prefix gateway/ui run --silent check
+
 # That generated files are fresh is asserted by tests of the crates that generate them.
 phase "Format"
 cargo fmt --all --check

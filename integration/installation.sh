@@ -19,8 +19,9 @@ SERVICE=demo
 CLUSTER=local
 SYSTEM=upm-system
 MADE_HERE=app.kubernetes.io/managed-by=upm-make-up # label of a namespace that was not there before
-UPM=$ROOT/target/debug/upm
-UNIT_AGENT=$ROOT/target/x86_64-unknown-linux-gnu/debug/upm-unit-agent
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+UPM=$TARGET/debug/upm
+UNIT_AGENT=$TARGET/x86_64-unknown-linux-gnu/debug/upm-unit-agent
 
 own_cluster() { [ -n "${UPM_KUBECONFIG:-}" ]; }
 
@@ -43,7 +44,7 @@ hub_address() {
 # --- images: the agent's and the unit agent's follow from their programs, Redis' from Debian ---
 
 images_ready() {
-  AGENT_IMAGE=$("$HERE/cluster/images/images.sh" binary upm-agent "$ROOT/target/debug/upm-agent" | tail -n 1)
+  AGENT_IMAGE=$("$HERE/cluster/images/images.sh" binary upm-agent "$TARGET/debug/upm-agent" | tail -n 1)
   UNIT_AGENT_IMAGE=$("$HERE/cluster/images/images.sh" binary upm-unit-agent "$UNIT_AGENT" none | tail -n 1)
   "$HERE/cluster/images/images.sh" load redis >/dev/null
   IMAGE_PREFIX=upm.local/
@@ -202,6 +203,8 @@ service_up() {
 service_ready() { [ "$("$UPM" redis get $SERVICE --project $PROJECT -o json | json_field state)" = READY ]; }
 
 summary() {
+  echo "UI:        http://$API/ (user $ADMIN, password in $ADMIN_PASSWORD)"
+  echo
   "$UPM" redis get $SERVICE --project $PROJECT
   echo
   "$UPM" redis connect $SERVICE --project $PROJECT

@@ -25,6 +25,9 @@ phase "Build"
 phase "Unit tests"
 cargo test --locked --workspace --exclude upm-integration
 
+phase "Browser UI: unit tests"
+npm --prefix gateway/ui test --silent
+
 phase "Clients and checkers of other makes before the gateway"
 for part in conformance openapi clients envoy; do "$ROOT/gateway/stock/$part.sh" --built; done
 

@@ -35,8 +35,8 @@ if [ -z "${ENVOY:-}" ]; then
   ENVOY=$(find "$WORK/venv" -path '*_bin/envoy' | head -n 1)
 fi
 (cd "$ROOT" && $CARGO build --release --locked -p upm-gateway --example stand && $CARGO build --release --locked -p upm-transcode --example codec)
-STAND=${STAND:-$ROOT/target/release/examples/stand}
-CODEC=${CODEC:-$ROOT/target/release/examples/codec}
+STAND=${STAND:-${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/stand}
+CODEC=${CODEC:-${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/codec}
 "$STAND" files "$WORK"
 TOKEN=$(cat "$WORK/token")
 

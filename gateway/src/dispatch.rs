@@ -19,7 +19,7 @@ use crate::{
     protect::Stranger,
     proxies,
     refusal::{self, Refusal},
-    rest,
+    rest, ui,
     view::View,
     web::{self, Form},
     websocket,
@@ -289,7 +289,9 @@ async fn plain(exchange: &Exchange<'_>, request: Request<Body>) -> Response<Body
                 return response;
             }
             path => {
-                if let Some(response) = docs::answer(path) {
+                if let Some(response) =
+                    docs::answer(path).or_else(|| ui::answer(exchange, path, request.headers()))
+                {
                     return response;
                 }
             }

@@ -39,6 +39,7 @@ mod standalone;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod ui;
 mod upstream;
 mod view;
 mod web;

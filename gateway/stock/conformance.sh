@@ -19,7 +19,7 @@ fi
 
 # Cases that we fail are listed with the reason; one that is not listed, or that is and passes, ends the run.
 if ! timeout 300 "${runner[@]}" --enforce_recommended --failure_list "$HERE/conformance-failures.txt" --output_dir "$WORK" \
-  "$ROOT/target/debug/examples/conformance" "$suite/include" >"$WORK/conformance.log" 2>&1; then
+  "${CARGO_TARGET_DIR:-$ROOT/target}/debug/examples/conformance" "$suite/include" >"$WORK/conformance.log" 2>&1; then
   fail "the conformance cases do not pass"
 fi
 summaries=$(grep -E '^CONFORMANCE SUITE' "$WORK/conformance.log")

@@ -90,11 +90,11 @@ address_in() { # LOG
   REPLY=$(grep -E 'is up' "$1" | grep -oE '127\.0\.0\.1:[0-9]+' | head -n 1)
 }
 
-UPM=$ROOT/target/debug/upm
+UPM=${CARGO_TARGET_DIR:-$ROOT/target}/debug/upm
 
 # Our server of tests, and the gateway before it as one starts it by hand. In ECHO, GATEWAY and GATEWAY_PID.
 start_gateway() {
-  "$ROOT/target/debug/examples/echo" "$WORK" >"$WORK/echo.log" 2>&1 &
+  "${CARGO_TARGET_DIR:-$ROOT/target}/debug/examples/echo" "$WORK" >"$WORK/echo.log" 2>&1 &
   PIDS+=($!)
   wait_until 120 "the server" test -s "$WORK/address"
   ECHO=$(cat "$WORK/address")

@@ -1,0 +1,264 @@
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import {
+  adminPassword,
+  badge,
+  base,
+  cli,
+  close,
+  fillLogin,
+  freshPlatform,
+  launch,
+  login,
+  restartPlatform,
+  watched,
+} from "./world";
+
+let browser: Browser;
+beforeAll(async () => {
+  browser = await launch();
+});
+afterAll(async () => {
+  await browser.close();
+});
+
+describe("the first start", () => {
+  it("makes the administrator, who can log in again", async () => {
+    const fresh = await freshPlatform(18_380);
+    const { context, faults } = await watched(browser);
+    try {
+      const page = await context.newPage();
+      await page.goto(fresh.base);
+      await page.getByRole("link", { name: "First start" }).click();
+      const [token, password, again] = [0, 1, 2].map((at) => page.locator("input[type=password]").nth(at));
+      await token?.fill("not the token");
+      await password?.fill("correct horse battery");
+      await again?.fill("correct horse battery");
+      await page.getByRole("button", { name: "Create the administrator" }).click();
+      await page.getByText("This is not the set-up token.").waitFor();
+      await token?.fill(fresh.token);
+      await page.getByRole("button", { name: "Create the administrator" }).click();
+      await page.getByText("No cluster has joined yet.").waitFor();
+      await page.getByRole("button", { name: "admin" }).click();
+      await page.getByRole("menuitem", { name: "Log out" }).click();
+      await fillLogin(page, "admin", "wrong password!");
+      await page.getByText("User or password is wrong.").waitFor();
+      await fillLogin(page, "admin", "correct horse battery");
+      await page.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
+    } finally {
+      fresh.stop();
+    }
+    await close(context, faults);
+  });
+});
+
+describe("the life of a service", () => {
+  const id = `ui${Date.now().toString(36)}`;
+  let context: BrowserContext;
+  let faults: string[];
+  let page: Page;
+  beforeAll(async () => {
+    ({ context, faults } = await watched(browser));
+    page = await context.newPage();
+    await login(page, "admin", adminPassword());
+  });
+  afterAll(async () => {
+    await close(context, faults);
+  });
+
+  it("says beside the field what is wrong, before anything happens", async () => {
+    await page.goto(`${base}/services/new`);
+    await page.getByRole("textbox", { name: "Id", exact: true }).fill("Wrong Id");
+    await page.getByRole("textbox", { name: "Memory", exact: true }).fill("1Mi");
+    const memory = page.locator(".mantine-InputWrapper-root", { hasText: "Memory of each member" });
+    await memory.locator(".mantine-InputWrapper-error").waitFor();
+    expect(await memory.locator(".mantine-InputWrapper-error").textContent()).toContain("64Mi");
+    await page.getByText(/things are not right yet/).waitFor();
+    expect(await page.getByRole("button", { name: "Create" }).getAttribute("aria-disabled")).toBe("true");
+  });
+
+  it("is created by the wizard and comes up", async () => {
+    await page.getByRole("textbox", { name: "Id", exact: true }).fill(id);
+    await page.getByRole("textbox", { name: "Memory", exact: true }).fill("128Mi");
+    // The node has two CPUs, and "demo" has most of them.
+    await page.getByRole("textbox", { name: "CPU", exact: true }).fill("50m");
+    await page.getByRole("textbox", { name: "Members", exact: true }).fill("2");
+    await page.getByText("record", { exact: false }).first().waitFor();
+    await page.locator("button:not([aria-disabled=true])", { hasText: /^Create$/ }).click();
+    await page.getByRole("heading", { name: id, level: 1 }).waitFor();
+    await badge(page).getByText("Ready").waitFor({ timeout: 110_000 });
+    await page.getByRole("button", { name: new RegExp(`^${id}-1`) }).waitFor();
+  });
+
+  it("is in the list, and is found by the keyboard", async () => {
+    await page.keyboard.press("Control+k");
+    await page.getByRole("combobox", { name: "Search" }).fill(id);
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: id, level: 1 }).waitFor();
+    await page.goto(`${base}/services`);
+    await page.getByRole("link", { name: id, exact: true }).waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type(id);
+    await page.getByText(/^1 of/).waitFor();
+    await page.keyboard.press("Tab");
+    await page.getByRole("heading", { name: "Services" }).click();
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: id, level: 1 }).waitFor();
+  });
+
+  it("gets another primary by a click on a member", async () => {
+    const primary = page.locator(".node", { hasText: "Primary" });
+    await primary.waitFor();
+    const before = (await primary.locator("strong").textContent()) ?? "";
+    const other = before.endsWith("-0") ? `${id}-1` : `${id}-0`;
+    await page.locator(".node", { hasText: other }).click();
+    await page.getByRole("button", { name: "Make it the primary" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("writes pause for less than one second", { exact: false }).waitFor();
+    await dialog.locator("button:not([aria-disabled=true])", { hasText: "Switch over" }).click();
+    await dialog.getByText("Succeeded").waitFor({ timeout: 60_000 });
+    await dialog.getByRole("button", { name: "Close" }).last().click();
+    await page.locator(".node", { hasText: "Primary" }).getByText(other).waitFor({ timeout: 30_000 });
+  });
+
+  it("is followed over a restart of the platform, without a reload", async () => {
+    await page.evaluate(() => ((window as unknown as { kept: number }).kept = 1));
+    restartPlatform();
+    await page.locator('.page-title [data-link="connected"]').waitFor({ timeout: 60_000 });
+    cli("redis", "scale", id, "--project", "demo", "--members", "1");
+    await page.locator(".node").nth(1).waitFor({ state: "detached", timeout: 90_000 });
+    await page.locator(".columns").getByText("Members").first().waitFor();
+    expect(await page.evaluate(() => (window as unknown as { kept: number }).kept)).toBe(1);
+    expect(await page.locator(".node").count()).toBe(1);
+  });
+
+  it("is scaled, and its plan comes first", async () => {
+    await badge(page).getByText("Ready").waitFor({ timeout: 60_000 });
+    await page.locator(".page-title button:not([aria-disabled=true])", { hasText: "Scale" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("textbox", { name: "Members", exact: true }).fill("12");
+    await dialog
+      .getByText(/1 to 9|between 1 and 9/)
+      .last()
+      .waitFor();
+    await dialog.getByRole("textbox", { name: "Members", exact: true }).fill("2");
+    await dialog.getByText("Risk:").waitFor();
+    await dialog.locator("button:not([aria-disabled=true])", { hasText: "Scale" }).click();
+    await dialog.getByText("Succeeded").waitFor({ timeout: 100_000 });
+    await dialog.getByRole("button", { name: "Close" }).last().click();
+    await page.locator(".node").nth(1).waitFor({ timeout: 30_000 });
+  });
+
+  it("shows the password only when it is asked for", async () => {
+    await page.getByRole("tab", { name: "Connection" }).click();
+    await page.getByRole("button", { name: "Show the password" }).click();
+    await page.getByRole("button", { name: "Copy Password" }).waitFor();
+  });
+
+  it("goes on with a new token when the old one has ended", async () => {
+    await page.goto(`${base}/services`);
+    await page.getByRole("link", { name: id, exact: true }).waitFor();
+    const refreshes: string[] = [];
+    page.on("request", (request) => {
+      if (request.url().endsWith("/Refresh")) refreshes.push(request.url());
+    });
+    await page.clock.install();
+    await page.clock.fastForward(6 * 60_000);
+    await page.getByRole("link", { name: "Clusters" }).first().click();
+    await page.getByRole("link", { name: "local" }).waitFor();
+    expect(refreshes.length).toBe(1);
+  });
+
+  it("is deleted after its name was typed, with its data", async () => {
+    await page.goto(`${base}/services/demo/redisServices/${id}?tab=settings`);
+    await page.locator("button:not([aria-disabled=true])", { hasText: /^Delete$/ }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("What happens to the data").selectOption({ label: "Delete data" });
+    await dialog.getByText("all data are removed", { exact: false }).waitFor();
+    const button = dialog.getByRole("button", { name: "Delete", exact: true });
+    expect(await button.getAttribute("aria-disabled")).toBe("true");
+    await dialog.getByLabel(`Type ${id} to confirm`).fill(id);
+    await dialog.locator("button:not([aria-disabled=true])", { hasText: /^Delete$/ }).click();
+    await dialog.getByText("Succeeded").waitFor({ timeout: 100_000 });
+    await dialog.getByRole("button", { name: "Close" }).last().click();
+    await page.getByText("This service is gone.").first().waitFor();
+  });
+});
+
+describe("a viewer", () => {
+  const user = `viewer-${Date.now().toString(36)}`;
+  const passwords = ["first password 1", "second password 2"] as const;
+  let admin: Page;
+  let context: BrowserContext;
+  let faults: string[];
+  beforeAll(async () => {
+    ({ context, faults } = await watched(browser));
+    admin = await context.newPage();
+    await login(admin, "admin", adminPassword());
+    await admin.goto(`${base}/access`);
+    await admin.getByRole("button", { name: "New user" }).click();
+    await admin.getByRole("dialog").getByRole("textbox", { name: "Id", exact: true }).fill(user);
+    await admin.getByRole("dialog").locator("input[type=password]").fill(passwords[0]);
+    await admin.getByRole("dialog").getByRole("button", { name: "Create" }).click();
+    await admin.getByRole("cell", { name: user }).waitFor();
+    await admin.getByRole("tab", { name: "Role bindings" }).click();
+    await admin.getByRole("button", { name: "Give a role" }).click();
+    const dialog = admin.getByRole("dialog");
+    await dialog.getByRole("textbox", { name: "User", exact: true }).fill(user);
+    await dialog.getByLabel("Where").selectOption("projects/demo");
+    await dialog.getByRole("combobox", { name: "Role", exact: true }).selectOption("roles/project-viewer");
+    await dialog.getByRole("button", { name: "Give a role" }).click();
+    await admin.getByRole("cell", { name: user }).waitFor();
+  });
+  afterAll(async () => {
+    await close(context, faults);
+  });
+
+  it("sees what is forbidden, with the reason", async () => {
+    const own = await watched(browser);
+    const page = await own.context.newPage();
+    await login(page, user, passwords[0]);
+    await page.goto(`${base}/services/demo/redisServices/demo`);
+    await badge(page).getByText("Ready").waitFor();
+    const restart = page.getByRole("button", { name: "Restart" });
+    await page.locator("[aria-description*='redis.services.restart']").waitFor();
+    await restart.hover();
+    await page.getByRole("tooltip").getByText("redis.services.restart").waitFor();
+    await restart.click();
+    expect(await page.getByRole("dialog").count()).toBe(0);
+    await page.goto(`${base}/log`);
+    await page.getByText("You may not see this").waitFor();
+
+    // The password is set anew: this session ends, and what was typed stays.
+    await page.goto(`${base}/services/new`);
+    await page.getByLabel("Description").fill("typed before the end");
+    await admin.getByRole("tab", { name: "Users" }).click();
+    await admin.getByRole("row", { name: user }).getByRole("button", { name: "Reset password" }).click();
+    await admin.getByRole("dialog").locator("input[type=password]").fill(passwords[1]);
+    await admin.getByRole("dialog").getByRole("button", { name: "Reset password" }).click();
+    await admin.getByRole("dialog").waitFor({ state: "detached" });
+    await page.clock.install();
+    await page.clock.fastForward(6 * 60_000);
+    await page.getByLabel("Description").fill("typed before the end!");
+    await page.evaluate(() => dispatchEvent(new Event("visibilitychange")));
+    await page.getByText("Your session has ended").waitFor();
+    await page.locator("dialog input[autocomplete=current-password]").fill(passwords[1]);
+    await page.locator("dialog").getByRole("button", { name: "Log in", exact: true }).click();
+    await page.locator("dialog").waitFor({ state: "detached" });
+    expect(await page.getByLabel("Description").inputValue()).toBe("typed before the end!");
+    await close(own.context, own.faults);
+  });
+
+  it("is logged out in all tabs at once", async () => {
+    const own = await watched(browser);
+    const [one, two] = [await own.context.newPage(), await own.context.newPage()];
+    await login(one, user, passwords[1]);
+    await two.goto(`${base}/services`);
+    await two.getByRole("heading", { name: "Services" }).waitFor();
+    await one.getByRole("button", { name: user }).click();
+    await one.getByRole("menuitem", { name: "Log out" }).click();
+    await two.getByRole("heading", { name: "Log in" }).waitFor();
+    await close(own.context, own.faults);
+  });
+});

@@ -1,0 +1,40 @@
+import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createGrpcWebTransport } from "@connectrpc/connect-web";
+import { baseUrl } from "./base";
+import { timeoutOf } from "./method";
+
+/** Who gives tokens. */
+export interface Tokens {
+  /** A token that lives for some seconds more; refreshes when there is none. `stale` is one that was refused. */
+  token(stale?: string): Promise<string>;
+}
+
+/** Puts the token on a call. A unary call whose token was refused is made once more with a new one. */
+export function authorize(tokens: Tokens): Interceptor {
+  return (next) => async (request) => {
+    const token = await tokens.token();
+    request.header.set("authorization", `Bearer ${token}`);
+    try {
+      return await next(request);
+    } catch (error) {
+      if (request.stream || ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+      const fresh = await tokens.token(token);
+      request.header.set("authorization", `Bearer ${fresh}`);
+      return next(request);
+    }
+  };
+}
+
+/** Without a token: only for the methods that everybody may call. */
+export const publicTransport: Transport = createGrpcWebTransport({ baseUrl, defaultTimeoutMs: 15_000 });
+
+/** With a token, and with each method's own deadline. */
+export function authorizedTransport(tokens: Tokens): Transport {
+  const inner = createGrpcWebTransport({ baseUrl, interceptors: [authorize(tokens)] });
+  return {
+    unary: (method, signal, timeout, header, input, context) =>
+      inner.unary(method, signal, timeout ?? timeoutOf(method), header, input, context),
+    stream: (method, signal, timeout, header, input, context) =>
+      inner.stream(method, signal, timeout, header, input, context),
+  };
+}

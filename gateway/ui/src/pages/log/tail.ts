@@ -1,0 +1,17 @@
+import type { Client } from "@connectrpc/connect";
+import type { Entry, OperatorLogService } from "../../api/gen/upm/operatorlog/v1/operatorlog_pb";
+import { Watch } from "../../api/watch";
+
+/** New entries; a stream that is cut goes on after the last one that came. */
+export function tail(client: Client<typeof OperatorLogService>, filter: string): Watch<Entry> {
+  let last = 0n;
+  return new Watch<Entry>(
+    async function* (_token, signal) {
+      for await (const entry of client.tailEntries({ filter, afterSequence: last }, { signal })) {
+        last = entry.sequence;
+        yield { kind: "put", key: entry.name, value: entry };
+      }
+    },
+    { eager: true, silence: 0 },
+  );
+}

@@ -1,0 +1,117 @@
+import type { DescEnum, DescMessage, DescMethod } from "@bufbuild/protobuf";
+import type { ComponentType } from "react";
+import type { Operation } from "../../api/gen/upm/operation/v1/operation_pb";
+import type { Source } from "../../api/watch";
+import type { Values } from "../../components/MessageForm";
+
+/** A member as pages show it. */
+export interface MemberView {
+  name: string;
+  /** Name of the API's enum value. */
+  role: string;
+  address: string;
+  version: string;
+  ready: boolean;
+  linkUp: boolean;
+  /** Bytes behind the primary; undefined when unknown. */
+  lag?: number;
+  node: string;
+  message: string;
+}
+
+/** A service of any engine as pages show it. */
+export interface ServiceView {
+  /** `projects/{project}/{collection}/{service}`. */
+  name: string;
+  id: string;
+  /** Id of the project. */
+  project: string;
+  engine: Engine;
+  uid: string;
+  etag: string;
+  state: string;
+  message: string;
+  cluster: string;
+  version: string;
+  size: number;
+  members: MemberView[];
+  primary: string;
+  epoch: bigint;
+  readWrite: string;
+  readOnly: string;
+  conditions: { name: string; satisfied: boolean; reason: string }[];
+  /** Name of the operation that goes on; empty when there is none. */
+  operation: string;
+  agentConnected: boolean;
+  observed?: Date;
+  created?: Date;
+  updated?: Date;
+  labels: Record<string, string>;
+  description: string;
+  /** Number of the enum's value. */
+  deletionPolicy: number;
+  parameters: Record<string, string>;
+  /** What the user wants, as the form has it. */
+  spec: Values;
+}
+
+/** What every mutation takes. */
+export interface Once {
+  validateOnly: boolean;
+  requestId: string;
+}
+
+/** A new service. */
+export interface Wish {
+  project: string;
+  id: string;
+  spec: Values;
+  description: string;
+  deletionPolicy: number;
+  retainedData: number;
+}
+
+/** How to connect. */
+export interface ConnectionView {
+  readWrite: string;
+  readOnly: string;
+  user: string;
+  command: string;
+  ca: string;
+  secret: string;
+}
+
+/** What pages know of an engine: its API, and the picture that descriptors cannot say. */
+export interface Engine {
+  title: string;
+  /** In resource names. */
+  collection: string;
+  /** Of `operations/{module}`. */
+  module: string;
+  /** Type of its packages in the catalogue. */
+  software: string;
+  comments: Record<string, string>;
+  spec: DescMessage;
+  /** Name of the resource's field in requests, in front of paths of violations. */
+  resourceField: string;
+  /** Name of the id's field in the request that creates. */
+  idField: string;
+  deletionPolicy: DescEnum;
+  retainedData: DescEnum;
+  /** A new spec with values to begin with. */
+  draft: () => Values;
+  methods: Record<
+    "list" | "create" | "update" | "delete" | "restart" | "switchover" | "scale" | "connection" | "password",
+    DescMethod
+  >;
+  watch: (engine: Engine) => Source<ServiceView>;
+  create: (wish: Wish, once: Once, signal?: AbortSignal) => Promise<Operation>;
+  update: (service: ServiceView, news: { description: string; deletionPolicy: number }) => Promise<unknown>;
+  delete: (service: ServiceView, policy: number, once: Once, signal?: AbortSignal) => Promise<Operation>;
+  restart: (service: ServiceView, once: Once, signal?: AbortSignal) => Promise<Operation>;
+  switchover: (service: ServiceView, target: string, once: Once, signal?: AbortSignal) => Promise<Operation>;
+  scale: (service: ServiceView, members: number, once: Once, signal?: AbortSignal) => Promise<Operation>;
+  connection: (name: string, signal?: AbortSignal) => Promise<ConnectionView>;
+  password: (name: string) => Promise<string>;
+  Topology: ComponentType<{ service: ServiceView; selected: string | undefined; onSelect: (member: string) => void }>;
+}
