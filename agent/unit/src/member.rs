@@ -747,9 +747,7 @@ impl Keeper {
     /// Has the append-only file made anew when a sync of it failed.
     async fn rewrite(&mut self, info: &Info) {
         match self.rewrite {
-            Rewrite::NotNeeded => {}
-            Rewrite::Wanted if info.rewriting => {}
-            Rewrite::Wanted => {
+            Rewrite::Wanted if !info.rewriting => {
                 if let Ok(Pinned { mut link, .. }) = self.pin().await
                     && link.call(&redis::cmd("BGREWRITEAOF"), ANSWER).await.is_ok()
                 {
@@ -763,7 +761,8 @@ impl Keeper {
                     Rewrite::Wanted
                 };
             }
-            Rewrite::Asked(_) => {}
+            // nothing to do, or it is under way
+            Rewrite::NotNeeded | Rewrite::Wanted | Rewrite::Asked(_) => {}
         }
     }
 

@@ -330,7 +330,7 @@ impl<'a> Election<'a> {
             }
         }
         for volume in &self.state.departed {
-            facts.push(self.departed(volume));
+            facts.push(Self::departed(volume));
         }
         if !self.group.takes_part(best.0) {
             facts.push(missing(
@@ -346,7 +346,7 @@ impl<'a> Election<'a> {
         }
     }
 
-    fn departed(&self, volume: &Departed) -> Predicate {
+    fn departed(volume: &Departed) -> Predicate {
         missing(
             "VolumePresent",
             &volume.name,
@@ -415,7 +415,7 @@ impl<'a> Election<'a> {
                         Err(fact) => facts.push(fact),
                     }
                 }
-                _ => facts.push(self.departed(volume)),
+                _ => facts.push(Self::departed(volume)),
             }
         }
         if !facts.is_empty() {

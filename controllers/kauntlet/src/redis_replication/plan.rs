@@ -17,7 +17,7 @@ use super::model::{Departed, Group, Live, Position, Prior, Standing, State, View
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Compare-and-swap of the status. Always alone.
-    Record(Change),
+    Record(Box<Change>),
     /// Ask for promises. `waited`: the others are asked too, but their answers are not waited for long.
     Promise {
         /// Whose answers are needed.
@@ -82,6 +82,12 @@ pub enum Action {
         /// Up to where.
         offset: i64,
     },
+}
+
+impl Action {
+    fn record(change: Change) -> Self {
+        Self::Record(Box::new(change))
+    }
 }
 
 /// What is changed in the status, on the condition that nothing else changed it.

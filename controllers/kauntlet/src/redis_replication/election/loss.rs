@@ -39,7 +39,7 @@ impl Election<'_> {
             .max_by_key(|(name, view)| {
                 (
                     view.recorded.is_some() && view.grant_epoch == self.state.epoch,
-                    self.position(view, history.as_deref()),
+                    Self::position(view, history.as_deref()),
                     view.keys,
                     Reverse(name.as_str()),
                 )
@@ -67,7 +67,7 @@ impl Election<'_> {
     }
 
     /// The least offset that a member's data have in this history.
-    fn position(&self, view: &View, history: Option<&str>) -> Option<i64> {
+    fn position(view: &View, history: Option<&str>) -> Option<i64> {
         let history = history?;
         match view.standing {
             Standing::Continuous | Standing::Synced | Standing::Unsynced
@@ -95,7 +95,7 @@ impl Election<'_> {
             .filter(|at| Some(at.replid.as_str()) == history)
             .map(|at| at.offset)
             .max();
-        let bytes = match (known, self.position(view, history)) {
+        let bytes = match (known, Self::position(view, history)) {
             (Some(most), Some(has)) => format!(
                 "{} bytes of what others were last seen with",
                 (most - has).max(0)

@@ -307,7 +307,7 @@ fn record(
         });
     } else {
         // of the epoch that never began, those that might still believe in it
-        ackers.extend(Election { state, ..*election }.ackers(winner).into_iter());
+        ackers.extend(Election { state, ..*election }.ackers(winner));
         gone.extend(departed(state, world));
     }
     if matches!(evidence, Evidence::LossAccepted) {
@@ -316,7 +316,7 @@ fn record(
     }
     let leads = winner.to_owned();
     let member_ids = member_ids(state, world, ackers.iter().chain([&leads]));
-    Action::Record(Change {
+    Action::record(Change {
         epoch: election.next,
         primary: winner.to_owned(),
         member_ids,

@@ -86,5 +86,5 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Option<Decision> {
         primary,
         ..Change::default()
     };
-    Some(Decision::new(Phase::Electing, why).act([Action::Record(change)]))
+    Some(Decision::new(Phase::Electing, why).act([Action::record(change)]))
 }

@@ -68,7 +68,7 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
         Phase::SettingUp,
         format!("{chosen} becomes the first primary"),
     )
-    .act([Action::Record(Change {
+    .act([Action::record(Change {
         epoch: next,
         primary: chosen.to_owned(),
         ackers: group
@@ -111,7 +111,7 @@ fn primary_found(inputs: Inputs<'_>, (name, view): (&str, &View)) -> Decision {
         world,
         ..
     } = inputs;
-    Decision::new(Phase::SettingUp, format!("{name} leads already")).act([Action::Record(Change {
+    Decision::new(Phase::SettingUp, format!("{name} leads already")).act([Action::record(Change {
         epoch: view.grant_epoch,
         primary: name.to_owned(),
         // whoever is seen may be following it already

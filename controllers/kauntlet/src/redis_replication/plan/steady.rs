@@ -22,7 +22,7 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
     let steady = |message: &str| Decision::new(Phase::Steady, message);
     if let Some(promised) = promised_ahead(inputs) {
         return steady("the primary goes on under a newer epoch, because members have promised it")
-            .act([Action::Record(Change {
+            .act([Action::record(Change {
                 epoch: promised,
                 why: format!("{primary} goes on as primary of epoch {promised}"),
                 ..unchanged(inputs, primary)
@@ -44,7 +44,7 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
             source: group.source.clone(),
             ..unchanged(inputs, primary)
         };
-        return steady("the source is noted").act([Action::Record(change)]);
+        return steady("the source is noted").act([Action::record(change)]);
     }
     // grow first: whoever may acknowledge is on record before it does, with the volume that it has
     let new: Vec<&String> = group
@@ -70,14 +70,14 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
             new.iter().copied().chain(state.primary.iter()),
         ));
         change.why = format!("{new:?} may acknowledge from now on");
-        return steady("members join").act([Action::Record(change)]);
+        return steady("members join").act([Action::record(change)]);
     }
     let excluded = excluded(inputs, primary);
     if excluded != state.excluded {
         let mut change = unchanged(inputs, primary);
         change.why = format!("{excluded:?} may not acknowledge any more");
         change.excluded = excluded;
-        return steady("members are excluded, or admitted again").act([Action::Record(change)]);
+        return steady("members are excluded, or admitted again").act([Action::record(change)]);
     }
     let admitted = state.admitted();
     let grant = super::grant(inputs, primary, view, super::Position::default());
@@ -98,7 +98,7 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
             "{} can no longer acknowledge, and what it acknowledged is on other replicas",
             left.name
         );
-        return steady("a member has left").act([Action::Record(change)]);
+        return steady("a member has left").act([Action::record(change)]);
     }
     // with somebody to take off the record, the primary must refuse what an older record admits
     let closing = !(state.excluded.is_empty() && state.departed.is_empty());

@@ -158,7 +158,7 @@ fn end(
         reason,
         message: message.clone(),
     };
-    Decision::new(Phase::Steady, message.clone()).act([Action::Record(Change {
+    Decision::new(Phase::Steady, message.clone()).act([Action::record(Change {
         outcome: Some(outcome),
         why: message,
         ..unchanged(inputs, primary)
