@@ -125,12 +125,23 @@ fn excluded(inputs: Inputs<'_>, primary: &str) -> BTreeSet<String> {
             seen.view.is_none() && (seen.silent >= GONE || state.excluded.contains(name))
         })
     };
+    // the only one that is left may be acknowledging unseen: cutting it off would help nobody
+    let stands_in = |name: &str| {
+        state.ackers.iter().any(|other| {
+            other != name
+                && world
+                    .server(other)
+                    .is_some_and(|view| view.live == Live::Replica && view.link_up)
+        })
+    };
     state
         .ackers
         .iter()
         .filter(|name| name.as_str() != primary)
         .filter(|name| {
-            !group.takes_part(name) || silent(name) || leave::departs(group, state, world, name)
+            !group.takes_part(name)
+                || (silent(name) && stands_in(name))
+                || leave::departs(group, state, world, name)
         })
         .cloned()
         .collect()

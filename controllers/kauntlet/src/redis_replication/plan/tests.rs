@@ -808,6 +808,15 @@ fn silent_acker_is_cut_off_before_it_is_forgotten() {
 }
 
 #[test]
+fn only_acker_is_not_cut_off_for_its_silence() {
+    let mut case = healthy();
+    case.seen(2).view = None;
+    case.seen(2).silent = Duration::from_secs(60);
+    case.view(1).link_up = false;
+    assert!(case.plan().actions.is_empty(), "{:?}", case.plan());
+}
+
+#[test]
 fn power_loss_of_all_elects_the_fullest_disk_and_says_so() {
     let mut case = healthy();
     for index in 0..3 {
