@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
         let line = format!(
             "    ({:?}, include_bytes!({:?})),\n",
             path.to_string_lossy(),
-            file
+            file.to_string_lossy()
         );
         table.push_str(&line);
     }

@@ -8,9 +8,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, header};
+use arc_swap::ArcSwapOption;
+use http::{HeaderMap, HeaderValue, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind, jwk::JwkSet};
 use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Notify;
+use upm_mesh::{
+    Drain, Peers,
+    auth::{AUDIENCE, ISSUER},
+};
+use upm_proto::auth::v1::{GetJwksRequest, Jwks, auth_service_client::AuthServiceClient};
 
 use crate::{Error, refusal::Refusal};
 
@@ -20,17 +28,59 @@ const MAX_TOKEN: usize = 8 * 1024;
 const LEEWAY: u64 = 5;
 /// A verified token is not verified again for so long.
 const REMEMBER: Duration = Duration::from_secs(60);
+/// How often the platform's keys are asked for: a new one is published long before it signs.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+/// How soon again when they are not known, or a token names another one.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the answer is waited for.
+const ASK: Duration = Duration::from_secs(10);
 /// Tokens that are remembered.
 const REMEMBERED: usize = 16 * 1024;
 
 /// What the gateway does about tokens.
 pub(crate) enum Auth {
-    /// They go on; the modules verify them.
-    Forwarded,
+    /// They go on; the modules verify them and decide. Here they are verified with the platform's keys as far as these are known, so that
+    /// strangers are known before anything of them is read.
+    Platform(Platform),
     /// Everybody may call.
     Anonymous,
     /// Only with a valid token.
     Verified(Box<Verifier>),
+}
+
+/// The keys of the platform's tokens, once they are known.
+#[derive(Default)]
+pub(crate) struct Platform {
+    verifier: ArcSwapOption<Verifier>,
+    /// Somebody has come with a key that is not known.
+    wanted: Notify,
+}
+
+/// What is known of a caller.
+pub(crate) struct Standing {
+    /// Whose call it is, for limits.
+    pub(crate) principal: Option<Principal>,
+    /// Whether no valid token was shown where one is to be shown.
+    pub(crate) stranger: bool,
+}
+
+/// Why a token is not good.
+enum Bad {
+    /// No key here has signed it; a newer one may have.
+    UnknownKey,
+    Expired,
+    Invalid,
+}
+
+impl From<Bad> for Refusal {
+    fn from(bad: Bad) -> Self {
+        match bad {
+            Bad::Expired => Self::unauthenticated("TOKEN_EXPIRED", "the token has ended"),
+            Bad::UnknownKey | Bad::Invalid => {
+                Self::unauthenticated("TOKEN_INVALID", "the token is not valid")
+            }
+        }
+    }
 }
 
 /// Verifies tokens with the keys of a file.
@@ -74,6 +124,12 @@ impl Verifier {
         })?;
         let set: JwkSet =
             serde_json::from_slice(&text).map_err(|error| Error::Keys(error.to_string()))?;
+        Self::of(&set, issuer, audience)
+            .ok_or_else(|| Error::Keys(format!("{} has no key for signatures", path.display())))
+    }
+
+    /// Verifies with the keys of a set; `None` when it has none for signatures.
+    fn of(set: &JwkSet, issuer: Option<String>, audience: Option<String>) -> Option<Self> {
         let keys = set.keys.iter().filter_map(|jwk| {
             let named = jwk.common.key_algorithm.map(|name| name.to_string());
             let algorithm = named.as_deref().unwrap_or("ES256").parse().ok()?;
@@ -95,12 +151,9 @@ impl Verifier {
         });
         let keys: Vec<_> = keys.collect();
         if keys.is_empty() {
-            return Err(Error::Keys(format!(
-                "{} has no key for signatures",
-                path.display()
-            )));
+            return None;
         }
-        Ok(Self {
+        Some(Self {
             keys,
             issuer,
             audience,
@@ -109,7 +162,7 @@ impl Verifier {
         })
     }
 
-    fn verify(&self, token: &str) -> Result<Arc<str>, Refusal> {
+    fn verify(&self, token: &str) -> Result<Arc<str>, Bad> {
         let now = Instant::now();
         let hash = self.hasher.hash_one(token);
         {
@@ -145,16 +198,15 @@ impl Verifier {
         Ok(subject)
     }
 
-    fn decode(&self, token: &str) -> Result<Claims, Refusal> {
-        let invalid = || Refusal::unauthenticated("TOKEN_INVALID", "the token is not valid");
-        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
+    fn decode(&self, token: &str) -> Result<Claims, Bad> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Bad::Invalid)?;
         let key = self
             .keys
             .iter()
             .find(|key| {
                 key.algorithm == header.alg && (header.kid.is_none() || key.id == header.kid)
             })
-            .ok_or_else(invalid)?;
+            .ok_or(Bad::UnknownKey)?;
         let mut validation = Validation::new(key.algorithm);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
@@ -170,38 +222,147 @@ impl Verifier {
         jsonwebtoken::decode::<Claims>(token, &key.verifies, &validation)
             .map(|data| data.claims)
             .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => {
-                    Refusal::unauthenticated("TOKEN_EXPIRED", "the token has ended")
-                }
-                _ => invalid(),
+                ErrorKind::ExpiredSignature => Bad::Expired,
+                _ => Bad::Invalid,
             })
     }
 }
 
-impl Auth {
-    /// The principal of a call: for limits, and where tokens are verified the condition to go on.
-    pub(crate) fn principal(&self, headers: &HeaderMap) -> Result<Option<Principal>, Refusal> {
-        let value = headers.get(header::AUTHORIZATION);
-        let Self::Verified(verifier) = self else {
-            let value = value.filter(|_| matches!(self, Self::Forwarded));
-            return Ok(value.map(|value| Principal::Token(value.as_bytes().to_vec())));
-        };
-        let token = value
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .filter(|token| token.len() <= MAX_TOKEN)
-            .ok_or_else(|| {
-                Refusal::unauthenticated(
-                    "TOKEN_MISSING",
-                    "send `Authorization: Bearer` with a token",
-                )
-            })?;
-        verifier
-            .verify(token)
-            .map(|subject| Some(Principal::Subject(subject)))
+impl Platform {
+    /// Takes the keys as module `auth` gives them.
+    pub(crate) fn learn(&self, jwks: &Jwks) {
+        let keys: Vec<_> = jwks
+            .keys
+            .iter()
+            .map(|key| {
+                json!({
+                    "kty": key.kty, "crv": key.crv, "use": key.r#use, "alg": key.alg, "kid": key.kid,
+                    "x": key.x, "y": key.y,
+                })
+            })
+            .collect();
+        let set = serde_json::from_value::<JwkSet>(json!({ "keys": keys }));
+        let owned = |text: &str| Some(text.to_owned());
+        let verifier = set
+            .ok()
+            .and_then(|set| Verifier::of(&set, owned(ISSUER), owned(AUDIENCE)));
+        if let Some(verifier) = verifier {
+            self.verifier.store(Some(Arc::new(verifier)));
+        }
     }
+
+    /// Follows the keys until the drain: now and then, and soon when somebody comes with another one.
+    pub(crate) async fn follow(&self, peers: &Peers, drain: &Drain) {
+        let mut client = AuthServiceClient::new(peers.channel("auth"));
+        loop {
+            let asked = client.get_jwks(GetJwksRequest {});
+            let known = match tokio::time::timeout(ASK, asked).await {
+                Ok(Ok(jwks)) => {
+                    self.learn(jwks.get_ref());
+                    true
+                }
+                Ok(Err(status)) => {
+                    tracing::debug!(code = ?status.code(), "The keys of the tokens are not known");
+                    false
+                }
+                Err(_) => false,
+            };
+            let pause = if known { ASK_EVERY } else { ASK_AGAIN };
+            tokio::select! {
+                () = drain.signalled() => return,
+                () = tokio::time::sleep(pause) => {}
+                () = async {
+                    self.wanted.notified().await;
+                    tokio::time::sleep(ASK_AGAIN).await;
+                } => {}
+            }
+        }
+    }
+
+    fn standing(&self, headers: &HeaderMap, public: bool) -> Result<Standing, Refusal> {
+        let stranger = |principal| {
+            Ok(Standing {
+                principal,
+                stranger: true,
+            })
+        };
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return if public {
+                stranger(None)
+            } else {
+                Err(token_missing())
+            };
+        };
+        let principal = Principal::Token(value.as_bytes().to_vec());
+        let token = bearer(value);
+        let verifier = self.verifier.load();
+        let found = match (token, verifier.as_ref()) {
+            (None, _) => Err(Bad::Invalid),
+            // The modules verify it.
+            (Some(_), None) => return stranger(Some(principal)),
+            (Some(token), Some(verifier)) => verifier.verify(token),
+        };
+        match found {
+            Ok(_) => Ok(Standing {
+                principal: Some(principal),
+                stranger: false,
+            }),
+            Err(Bad::UnknownKey) => {
+                self.wanted.notify_one();
+                stranger(Some(principal))
+            }
+            // A token that has ended must not keep anybody from logging in.
+            Err(Bad::Expired | Bad::Invalid) if public => stranger(None),
+            Err(bad) => Err(bad.into()),
+        }
+    }
+}
+
+impl Auth {
+    /// What is known of a caller; where tokens are verified, the condition to go on. `public` methods need no token.
+    pub(crate) fn standing(&self, headers: &HeaderMap, public: bool) -> Result<Standing, Refusal> {
+        let verifier = match self {
+            Self::Platform(platform) => return platform.standing(headers, public),
+            Self::Anonymous => {
+                return Ok(Standing {
+                    principal: None,
+                    stranger: false,
+                });
+            }
+            Self::Verified(verifier) => verifier,
+        };
+        let token = headers
+            .get(header::AUTHORIZATION)
+            .and_then(bearer)
+            .ok_or_else(token_missing)?;
+        let subject = verifier.verify(token)?;
+        Ok(Standing {
+            principal: Some(Principal::Subject(subject)),
+            stranger: false,
+        })
+    }
+
+    /// The keys to follow, in front of the platform.
+    pub(crate) fn platform(&self) -> Option<&Platform> {
+        match self {
+            Self::Platform(platform) => Some(platform),
+            Self::Anonymous | Self::Verified(_) => None,
+        }
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    value
+        .to_str()
+        .ok()?
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN)
+}
+
+fn token_missing() -> Refusal {
+    Refusal::unauthenticated("TOKEN_MISSING", "send `Authorization: Bearer` with a token")
 }
 
 /// Whose call it is.
@@ -267,12 +428,16 @@ pub(crate) mod tests {
     }
 
     fn call(auth: &Auth, token: &str) -> Result<Option<Principal>, Refusal> {
+        standing(auth, token, false).map(|standing| standing.principal)
+    }
+
+    fn standing(auth: &Auth, token: &str, public: bool) -> Result<Standing, Refusal> {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::AUTHORIZATION,
             format!("Bearer {token}").parse().unwrap(),
         );
-        auth.principal(&headers)
+        auth.standing(&headers, public)
     }
 
     #[test]
@@ -313,6 +478,6 @@ pub(crate) mod tests {
         ] {
             assert!(call(&auth, &bad).is_err());
         }
-        assert!(auth.principal(&HeaderMap::new()).is_err());
+        assert!(auth.standing(&HeaderMap::new(), false).is_err());
     }
 }

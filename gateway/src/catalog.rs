@@ -18,6 +18,8 @@ pub(crate) struct Method {
     pub(crate) timeout: Option<Duration>,
     /// Whether doing it twice is the same as doing it once.
     pub(crate) repeatable: bool,
+    /// Whether it is meant for callers who have no token yet.
+    pub(crate) public: bool,
     pub(crate) client_streaming: bool,
     pub(crate) server_streaming: bool,
     pub(crate) counters: Counters,
@@ -52,7 +54,8 @@ impl Catalog {
                 // The channel to the module repeats these when the request has its id.
                 Idempotency::Never | Idempotency::RequestId => false,
             };
-            Method::new(table, owner, policy.timeout, repeatable)
+            let public = policy.access == Access::Public;
+            Method::new(table, owner, policy.timeout, repeatable, public)
         };
         Self::of(tables, entry)
     }
@@ -74,6 +77,7 @@ impl Catalog {
                 Owner::Named(owner.clone()),
                 timeout,
                 reads || declared,
+                false,
             )
         };
         Self::of(tables, entry)
@@ -119,12 +123,14 @@ impl Method {
         owner: Owner,
         timeout: Option<Duration>,
         repeatable: bool,
+        public: bool,
     ) -> Option<Self> {
         Some(Self {
             path: table.path().parse().ok()?,
             owner,
             timeout,
             repeatable,
+            public,
             client_streaming: table.client_streaming(),
             server_streaming: table.server_streaming(),
             counters: Counters::default(),
@@ -138,6 +144,7 @@ impl Method {
             owner: Owner::Named("".into()),
             timeout: None,
             repeatable: false,
+            public: false,
             client_streaming: true,
             server_streaming: true,
             counters: Counters::default(),

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::proxies::Cidr;
+
 /// Settings of the gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,14 +19,23 @@ pub struct Config {
     pub header_timeout: Duration,
     /// A request body that stands still for so long is answered with 408; streams of messages may be idle.
     pub body_timeout: Duration,
+    /// A request body that is not complete after so long is answered with 408, however steadily it comes; streams of messages have no end.
+    /// The first message of a WebSocket has as long.
+    pub body_deadline: Duration,
     /// A client that takes nothing of an answer for so long is cut.
     pub write_timeout: Duration,
     /// Connections that are open at the same time; further ones wait.
     pub max_connections: usize,
-    /// Connections of one address at the same time; further ones are closed.
+    /// Connections of one address (IPv6: one /64 network) at the same time; further ones are closed.
     pub max_connections_per_address: usize,
     /// Requests that are worked on at the same time; further ones are answered with 503 at once.
     pub max_in_flight: usize,
+    /// Requests and WebSockets of one address (IPv6: one /64 network) at the same time; further ones are answered with 429.
+    pub max_in_flight_per_address: usize,
+    /// What callers may do who have shown no valid token.
+    pub strangers: Strangers,
+    /// Proxies in front of the gateway: behind one of them the caller is who `X-Forwarded-For` says.
+    pub trusted_proxies: Vec<Cidr>,
     /// Requests of one address (IPv6: one /64 network).
     pub rate_per_address: Option<Rate>,
     /// Requests of one principal, or of one bearer token where the gateway does not verify tokens.
@@ -43,6 +54,27 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// Make a tracing span for each request. Without it trace context is passed on all the same.
     pub spans: bool,
+}
+
+/// Bounds for requests without a valid token: logging in is one. They hold where the gateway knows the tokens' keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strangers {
+    /// Requests at the same time.
+    pub in_flight: usize,
+    /// Requests of one address (IPv6: one /64 network) at the same time.
+    pub in_flight_per_address: usize,
+    /// Largest body, in bytes.
+    pub max_body_bytes: usize,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self {
+            in_flight: 1024,
+            in_flight_per_address: 64,
+            max_body_bytes: 64 * 1024,
+        }
+    }
 }
 
 /// So many requests in a second on average, and so many at once.
@@ -72,10 +104,14 @@ impl Default for Config {
             max_header_bytes: 32 * 1024,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            body_deadline: Duration::from_mins(2),
             write_timeout: Duration::from_secs(60),
             max_connections: 10_000,
             max_connections_per_address: 4_096,
             max_in_flight: 8_192,
+            max_in_flight_per_address: 2_048,
+            strangers: Strangers::default(),
+            trusted_proxies: Vec::new(),
             rate_per_address: None,
             rate_per_principal: None,
             default_timeout: Some(Duration::from_secs(60)),

@@ -12,10 +12,12 @@ use tracing::Instrument as _;
 use upm_mesh::telemetry::{self, TraceParent};
 
 use crate::{
-    Body, cors, docs,
+    Body, catalog, cors, docs,
     gateway::Gateway,
     measure::{self, Arrival},
     passthrough,
+    protect::Stranger,
+    proxies,
     refusal::{self, Refusal},
     rest, ui,
     view::View,
@@ -42,17 +44,39 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Whether the caller may make a call at all: who it is, and how often it calls.
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether the caller may make a call at all, before its body is read: who it is, how often it calls, and how much of what strangers
+    /// have together is left.
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        method: &catalog::Method,
+    ) -> Result<Admitted, Refusal> {
         let shared = self.gateway.shared();
-        let principal = shared.auth.principal(headers)?;
+        let standing = shared.auth.standing(headers, method.public)?;
         if shared.protection.limits_principals()
-            && let Some(principal) = principal
+            && let Some(principal) = &standing.principal
         {
             shared.protection.principal(principal.key())?;
         }
-        Ok(())
+        let config = &shared.config;
+        if !standing.stranger {
+            return Ok(Admitted {
+                max_body: config.max_body_bytes,
+                _stranger: None,
+            });
+        }
+        Ok(Admitted {
+            max_body: config.max_body_bytes.min(config.strangers.max_body_bytes),
+            _stranger: Some(shared.protection.stranger(self.address)?),
+        })
     }
+}
+
+/// A call that may be made; keep it for as long as it is worked on.
+pub(crate) struct Admitted {
+    /// Largest body, or largest message of a stream, in bytes.
+    pub(crate) max_body: usize,
+    _stranger: Option<Stranger>,
 }
 
 /// Answers a request. Never fails: what goes wrong is an answer in the caller's protocol.
@@ -64,13 +88,15 @@ pub(crate) fn answer(
     Box::pin(async move {
         let mut request = request;
         let shared = gateway.shared().clone();
+        let trusted = &shared.config.trusted_proxies;
+        let address = proxies::client(trusted, address.ip(), request.headers());
         // With spans the call's own span goes on, and its parent is the caller's.
         if !shared.config.spans {
             continue_trace(&mut request);
         }
         let arrival = Arrival {
             at: Instant::now(),
-            address: address.ip(),
+            address,
             method: request.method().clone(),
             path: match &shared.log {
                 Some(_) => request.uri().path().to_owned(),
@@ -83,7 +109,7 @@ pub(crate) fn answer(
             version: request.version(),
         };
         let ends = ends_the_connection(&request);
-        let mut response = guarded(&gateway, request, address.ip()).await;
+        let mut response = guarded(&gateway, request, address).await;
         if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .headers_mut()
@@ -147,6 +173,13 @@ async fn guarded(gateway: &Gateway, request: Request<Body>, address: IpAddr) -> 
     let kind = kind(&request);
     let origin = cors::origin(gateway.config(), request.headers());
     if let Some(mut response) = cors::preflight(&request, origin.as_ref()) {
+        cors::decorate(&mut response, origin);
+        return response;
+    }
+    if matches!(kind, Kind::Grpc | Kind::Web(_)) && request.method() != Method::POST {
+        // It is no call, so its answer is none of gRPC.
+        let mut response =
+            Refusal::method_not_allowed(&[Method::POST]).into_rest(&exchange.view.tables);
         cors::decorate(&mut response, origin);
         return response;
     }

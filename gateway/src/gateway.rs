@@ -10,8 +10,14 @@ use tower::ServiceExt as _;
 use upm_mesh::{Drain, Peers};
 
 use crate::{
-    Config, Error, auth::Auth, measure::Log, protect::Protection, refusal::Refusal, serve,
-    upstream::Upstreams, view::View,
+    Config, Error,
+    auth::{Auth, Platform},
+    measure::Log,
+    protect::Protection,
+    refusal::Refusal,
+    serve,
+    upstream::Upstreams,
+    view::View,
 };
 
 /// gRPC, gRPC-Web and REST in front of gRPC servers. Cheap to clone.
@@ -54,7 +60,11 @@ impl Gateway {
     /// # Errors
     /// When the descriptors have conflicting or invalid routes, or the access log cannot be opened.
     pub fn new(config: Config, peers: Peers) -> Result<Self, Error> {
-        let shared = Shared::new(config, View::platform()?, Auth::Forwarded)?;
+        let shared = Shared::new(
+            config,
+            View::platform()?,
+            Auth::Platform(Platform::default()),
+        )?;
         crate::measure::observe(&shared);
         Ok(Self::with(shared, Upstreams::Mesh(peers)))
     }
@@ -75,6 +85,14 @@ impl Gateway {
     /// # Errors
     /// When the certificate cannot be read or the listener fails.
     pub async fn serve(self, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+        if let Upstreams::Mesh(peers) = self.upstreams() {
+            let (shared, peers, drain) = (self.shared().clone(), peers.clone(), drain.clone());
+            self.tasks().spawn(async move {
+                if let Some(platform) = shared.auth.platform() {
+                    platform.follow(&peers, &drain).await;
+                }
+            });
+        }
         serve::run(self, listener, drain).await
     }
 

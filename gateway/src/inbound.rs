@@ -53,6 +53,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes: Option<usize>,
     /// Time between two parts.
     pub(crate) pause: Option<Duration>,
+    /// Time for all of it, however steadily it comes.
+    pub(crate) total: Option<Duration>,
 }
 
 /// Keeps a body within its bounds.
@@ -63,6 +65,7 @@ pub(crate) fn bounded(body: Body, bounds: Bounds, fault: &Fault) -> Body {
         left: bounds.bytes.unwrap_or(usize::MAX),
         fault: fault.clone(),
         timer: None,
+        end: bounds.total.map(|total| Instant::now() + total),
         failed: false,
     }
     .boxed_unsync()
@@ -75,6 +78,8 @@ struct Inbound {
     fault: Fault,
     /// Made when the first wait begins: most bodies come at once.
     timer: Option<Pin<Box<Sleep>>>,
+    /// When all of it must be there.
+    end: Option<Instant>,
     failed: bool,
 }
 
@@ -85,14 +90,20 @@ impl Inbound {
     }
 
     fn late(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(pause) = self.bounds.pause else {
+        let Some(until) = self.until() else {
             return false;
         };
         self.timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)))
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)))
             .as_mut()
             .poll(cx)
             .is_ready()
+    }
+
+    /// Until when the next part is waited for.
+    fn until(&self) -> Option<Instant> {
+        let pause = self.bounds.pause.map(|pause| Instant::now() + pause);
+        pause.into_iter().chain(self.end).min()
     }
 }
 
@@ -110,9 +121,9 @@ impl http_body::Body for Inbound {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Pending if self.late(cx) => self.fail(Refusal::slow_body()),
             Poll::Ready(Some(Ok(frame))) => {
-                let pause = self.bounds.pause;
-                if let (Some(timer), Some(pause)) = (&mut self.timer, pause) {
-                    timer.as_mut().reset(Instant::now() + pause);
+                let until = self.until();
+                if let (Some(timer), Some(until)) = (&mut self.timer, until) {
+                    timer.as_mut().reset(until);
                 }
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 if length > self.left {
@@ -153,6 +164,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         bytes: Some(3),
         pause: Some(Duration::from_secs(30)),
+        total: Some(Duration::from_secs(100)),
     };
 
     #[tokio::test]
@@ -172,5 +184,25 @@ mod tests {
         let body = bounded(body.boxed_unsync(), BOUNDS, &fault);
         let refused = collect(body, &fault).await.unwrap_err();
         assert_eq!(refused.http_status(), 408);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_ends_with_its_deadline() {
+        let fault = Fault::default();
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, BodyError>::new(1);
+        let dripping = async move {
+            while sender.send_data(Bytes::new()).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+            }
+        };
+        let begun = Instant::now();
+        let body = bounded(body.boxed_unsync(), BOUNDS, &fault);
+        let (refused, ()) = tokio::join!(collect(body, &fault), dripping);
+        assert_eq!(refused.unwrap_err().http_status(), 408);
+        assert!(
+            begun.elapsed() < Duration::from_secs(140),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 }

@@ -26,8 +26,11 @@ mod frame;
 mod gateway;
 mod inbound;
 mod measure;
+mod messages;
 mod passthrough;
+mod places;
 mod protect;
+mod proxies;
 mod refusal;
 mod rest;
 mod serve;
@@ -45,9 +48,10 @@ mod websocket;
 use upm_transcode::status::Code;
 
 pub use crate::{
-    config::{AccessLog, Config, Rate},
+    config::{AccessLog, Config, Rate, Strangers},
     error::Error,
     gateway::Gateway,
+    proxies::{Cidr, NoCidr},
     standalone::{Authentication, Descriptors, Standalone},
     upstream::Target,
 };

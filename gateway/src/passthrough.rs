@@ -10,9 +10,10 @@ use crate::{
     Body, BodyError,
     dispatch::Exchange,
     forward::{self, Call, Payload},
-    frame::Decoder,
+    frame::{Decoder, PREFIX},
     inbound::{self, Bounds, Fault},
     measure::Matched,
+    messages,
     refusal::Refusal,
 };
 
@@ -44,14 +45,16 @@ pub(crate) async fn call(
             .map(|body| body.map_err(|status| BodyError::of(&status)).boxed_unsync()));
     }
     let method = exchange.view.catalog.find(parts.uri.path())?.clone();
-    exchange.admit(&parts.headers)?;
+    let admitted = exchange.admit(&parts.headers, &method)?;
     let config = exchange.gateway.config();
     let fault = Fault::default();
     let bounds = Bounds {
-        bytes: (!method.client_streaming).then_some(config.max_body_bytes),
+        bytes: (!method.client_streaming).then_some(admitted.max_body + PREFIX),
         pause: (!method.client_streaming).then_some(config.body_timeout),
+        total: (!method.client_streaming).then_some(config.body_deadline),
     };
     let body = inbound::bounded(body, bounds, &fault);
+    let body = messages::bounded(body, &parts.headers, admitted.max_body, &fault);
     let prefix = if method.client_streaming { 0 } else { REPLAY };
     let (owner, payload) = if method.needs_message() {
         let (first, body) = peek(body, &fault).await?;

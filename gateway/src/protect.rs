@@ -4,13 +4,17 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher as _, Hash, RandomState},
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::{Config, Rate, refusal::Refusal};
+use crate::{
+    Config, Rate,
+    places::{Place, Places, network},
+    refusal::Refusal,
+};
 
 const SHARDS: usize = 16;
 /// Callers that are remembered in each shard; the memory of those that are quiet is given up first.
@@ -21,6 +25,23 @@ pub(crate) struct Protection {
     addresses: Option<Limiter>,
     principals: Option<Limiter>,
     in_flight: Semaphore,
+    /// Requests by network.
+    by_network: Places,
+    /// Requests of callers who have shown nothing, together and by network.
+    strangers: Arc<Semaphore>,
+    strangers_by_network: Places,
+}
+
+/// A request that is worked on.
+pub(crate) struct Entered<'a> {
+    _permit: SemaphorePermit<'a>,
+    _place: Place,
+}
+
+/// A request of somebody who has shown nothing, for as long as it is worked on.
+pub(crate) struct Stranger {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Protection {
@@ -29,17 +50,53 @@ impl Protection {
             addresses: config.rate_per_address.map(Limiter::new),
             principals: config.rate_per_principal.map(Limiter::new),
             in_flight: Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            by_network: Places::new(config.max_in_flight_per_address),
+            strangers: Arc::new(Semaphore::new(
+                config.strangers.in_flight.min(Semaphore::MAX_PERMITS),
+            )),
+            strangers_by_network: Places::new(config.strangers.in_flight_per_address),
         }
     }
 
     /// A request begins; keep the permit for as long as it is worked on.
-    pub(crate) fn enter(&self, address: IpAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub(crate) fn enter(&self, address: IpAddr) -> Result<Entered<'_>, Refusal> {
         if let Some(limiter) = &self.addresses {
             limiter.admit(&network(address))?;
         }
-        self.in_flight
+        // First the caller's own share: who has used it up takes no slot from others.
+        let place = self.place(address)?;
+        let permit = self
+            .in_flight
             .try_acquire()
-            .map_err(|_| Refusal::overloaded())
+            .map_err(|_| Refusal::overloaded())?;
+        Ok(Entered {
+            _permit: permit,
+            _place: place,
+        })
+    }
+
+    /// A place for something of this address that outlives its request.
+    pub(crate) fn place(&self, address: IpAddr) -> Result<Place, Refusal> {
+        self.by_network
+            .enter(address)
+            .ok_or_else(|| Refusal::too_many_requests(1))
+    }
+
+    /// The request comes from somebody who has shown nothing.
+    pub(crate) fn stranger(&self, address: IpAddr) -> Result<Stranger, Refusal> {
+        let place = self
+            .strangers_by_network
+            .enter(address)
+            .ok_or_else(|| Refusal::too_many_requests(1))?;
+        let permit = self
+            .strangers
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Refusal::overloaded())?;
+        Ok(Stranger {
+            _permit: permit,
+            _place: place,
+        })
     }
 
     /// The request is this principal's.
@@ -52,18 +109,6 @@ impl Protection {
 
     pub(crate) fn limits_principals(&self) -> bool {
         self.principals.is_some()
-    }
-}
-
-/// Who has an IPv6 address has at least a /64 network of them.
-fn network(address: IpAddr) -> [u8; 16] {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => {
-            let mut octets = address.octets();
-            octets[8..].fill(0);
-            octets
-        }
     }
 }
 
@@ -161,12 +206,31 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_caller() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    fn a_stranger_uses_up_only_what_strangers_of_its_network_have() {
+        let config = Config {
+            max_in_flight: 4,
+            max_in_flight_per_address: 2,
+            strangers: crate::Strangers {
+                in_flight: 2,
+                in_flight_per_address: 1,
+                ..crate::Strangers::default()
+            },
+            ..Config::default()
+        };
+        let protection = Protection::new(&config);
+        let of = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let _held = [protection.enter(of(1)).ok(), protection.enter(of(1)).ok()];
+        assert!(protection.enter(of(1)).is_err(), "it has its share");
+        assert!(protection.enter(of(2)).is_ok(), "others are served");
+        let first = protection.stranger(of(1));
+        assert!(first.is_ok());
+        assert!(protection.stranger(of(1)).is_err());
+        let second = protection.stranger(of(2));
+        assert!(second.is_ok(), "another network");
+        assert!(
+            protection.stranger(of(3)).is_err(),
+            "strangers together have two"
+        );
     }
 
     proptest! {

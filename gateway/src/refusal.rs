@@ -123,6 +123,15 @@ impl Refusal {
         .with_http(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
+    pub(crate) fn message_too_large(limit: usize) -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+            format!("a message has at most {limit} bytes"),
+        )
+        .with_http(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
     pub(crate) fn uri_too_long(limit: usize) -> Self {
         Self::new(
             Code::InvalidArgument,
@@ -137,6 +146,16 @@ impl Refusal {
             Code::InvalidArgument,
             "CONTENT_TYPE_UNSUPPORTED",
             "a REST body is application/json",
+        )
+        .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
+    /// A body that is no gRPC, at the path of a gRPC method that has no other form there.
+    pub(crate) fn no_grpc() -> Self {
+        Self::new(
+            Code::InvalidArgument,
+            "CONTENT_TYPE_UNSUPPORTED",
+            "this is the path of a gRPC method: application/grpc or application/grpc-web",
         )
         .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
     }

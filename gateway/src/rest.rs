@@ -65,21 +65,24 @@ pub(crate) fn route<'v>(
 async fn call(exchange: &Exchange<'_>, request: Request<Body>) -> Result<Response<Body>, Refusal> {
     let (parts, body) = request.into_parts();
     let view = &exchange.view;
-    let matched = route(view, &parts.method, parts.uri.path())?;
+    let matched = route(view, &parts.method, parts.uri.path()).map_err(|refusal| {
+        let is_grpc = parts.method == Method::POST && view.catalog.contains(parts.uri.path());
+        if is_grpc { Refusal::no_grpc() } else { refusal }
+    })?;
     // A method that is not offered has no path either.
     let method = view
         .catalog
         .find(matched.method().path())
         .map_err(|_| Refusal::unknown_path())?
         .clone();
-    exchange.admit(&parts.headers)?;
+    let admitted = exchange.admit(&parts.headers, &method)?;
     let result = async {
         let fault = Fault::default();
         let body = incoming(
             exchange,
             &parts.headers,
             body,
-            method.client_streaming,
+            (method.client_streaming, admitted.max_body),
             &fault,
         )?;
         let (payload, owner) = if method.client_streaming {
@@ -112,14 +115,14 @@ fn incoming(
     exchange: &Exchange<'_>,
     headers: &HeaderMap,
     body: Body,
-    streaming: bool,
+    (streaming, limit): (bool, usize),
     fault: &Fault,
 ) -> Result<Body, Refusal> {
     let config = exchange.gateway.config();
-    let limit = config.max_body_bytes;
     let bounds = Bounds {
         bytes: (!streaming).then_some(limit),
         pause: (!streaming).then_some(config.body_timeout),
+        total: (!streaming).then_some(config.body_deadline),
     };
     let Some(coding) = Coding::of_request(headers)? else {
         return Ok(inbound::bounded(body, bounds, fault));
@@ -129,6 +132,7 @@ fn incoming(
     let body = compression::decompress(body, coding, limit, fault)?;
     let bounds = Bounds {
         pause: None,
+        total: None,
         ..bounds
     };
     Ok(inbound::bounded(body, bounds, fault))

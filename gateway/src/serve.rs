@@ -1,6 +1,5 @@
 //! Connections: accept, TLS, HTTP/1.1 and HTTP/2 on one port, drain.
 
-mod addresses;
 mod linger;
 mod stall;
 
@@ -27,8 +26,8 @@ use tokio_rustls::{
 use tokio_util::task::TaskTracker;
 use upm_mesh::Drain;
 
-use self::{addresses::Addresses, stall::Stall};
-use crate::{Error, Gateway, dispatch};
+use self::stall::Stall;
+use crate::{Error, Gateway, dispatch, places::Places, proxies};
 
 /// A TLS handshake that takes longer is cut.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -52,7 +51,7 @@ pub(crate) async fn run(
         None => None,
     };
     let slots = Arc::new(Semaphore::new(gateway.config().max_connections));
-    let addresses = Addresses::new(gateway.config().max_connections_per_address);
+    let places = Places::new(gateway.config().max_connections_per_address);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     loop {
@@ -71,9 +70,15 @@ pub(crate) async fn run(
                 continue;
             }
         };
-        let Some(place) = addresses.enter(address.ip()) else {
-            tracing::debug!(%address, "Closed a connection of an address that has too many");
-            continue;
+        // A proxy has the connections of all its clients.
+        let place = if proxies::is_trusted(&gateway.config().trusted_proxies, address.ip()) {
+            None
+        } else {
+            let Some(place) = places.enter(address.ip()) else {
+                tracing::debug!(%address, "Closed a connection of an address that has too many");
+                continue;
+            };
+            Some(place)
         };
         stream.set_nodelay(true).ok();
         let stream = Stall::new(stream, gateway.config().write_timeout);

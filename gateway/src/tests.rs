@@ -8,6 +8,7 @@ mod origins;
 mod reload;
 mod rest;
 mod sockets;
+mod strangers;
 mod streams;
 mod tls;
 mod upstreams;

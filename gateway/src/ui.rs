@@ -37,7 +37,7 @@ pub(crate) fn answer(
     path: &str,
     headers: &HeaderMap,
 ) -> Option<Response<Body>> {
-    matches!(exchange.gateway.shared().auth, Auth::Forwarded)
+    matches!(exchange.gateway.shared().auth, Auth::Platform(_))
         .then(|| serve(FILES, &exchange.view.tables, path, headers))?
 }
 

@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use crate::{
     Body, BodyError,
     dispatch::Exchange,
+    frame::PREFIX,
     inbound::{self, Bounds, Fault},
     passthrough, refusal,
 };
@@ -54,8 +55,10 @@ pub(crate) async fn serve(
     let (parts, body) = request.into_parts();
     let config = exchange.gateway.config();
     let bounds = Bounds {
-        bytes: Some(config.max_body_bytes / 3 * 4 + 4),
+        // Base64 of the largest message with its prefix.
+        bytes: Some((config.max_body_bytes + PREFIX).div_ceil(3) * 4 + 4),
         pause: Some(config.body_timeout),
+        total: Some(config.body_deadline),
     };
     let body = match form {
         Form::Binary => body,
@@ -200,6 +203,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         bytes: Some(100),
         pause: None,
+        total: None,
     };
 
     #[test]

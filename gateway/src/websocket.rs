@@ -105,7 +105,13 @@ pub(crate) fn serve(
         parts.headers.insert(header::AUTHORIZATION, token);
     }
     let (method, target) = target(&exchange.view, &parts.uri)?;
-    exchange.admit(&parts.headers)?;
+    // A token is shown with the request for the socket, before anything is read from it.
+    let admitted = exchange.admit(&parts.headers, &method)?;
+    let place = exchange
+        .gateway
+        .shared()
+        .protection
+        .place(exchange.address)?;
     let (headers, deadline) = forward::head(&parts.headers, exchange.address, method.timeout)?;
     let talk = Talk {
         gateway: exchange.gateway.clone(),
@@ -120,6 +126,7 @@ pub(crate) fn serve(
             Ok(upgraded) => talk.over(TokioIo::new(upgraded)).await,
             Err(error) => tracing::debug!(%error, "A WebSocket was not opened"),
         }
+        drop((admitted, place));
     });
     let mut response = Response::new(refusal::empty());
     let out = response.headers_mut();
@@ -345,6 +352,10 @@ impl Talk {
         let first = tokio::select! {
             first = messages.recv() => first,
             () = pinged(sink, &mut heard, keep_alive) => return None,
+            // Who opens a socket has something to say.
+            () = tokio::time::sleep(self.gateway.config().body_timeout) => {
+                return self.failed(sink, &Refusal::slow_body()).await;
+            }
         };
         let called = match self.payload(first, messages) {
             Ok((owner, payload)) => {

@@ -32,13 +32,44 @@ pub struct Method {
     pub route_by: &'static [u32],
     /// Field numbers of the request field that holds the project's resource name; empty for platform scope.
     pub scope: &'static [u32],
+    /// Who may call an [`Access::Internal`] method: module names, [`ENGINE`], or `*`; empty for all others.
+    pub callers: &'static [&'static str],
 }
+
+/// In [`Method::callers`]: every module that has services.
+pub const ENGINE: &str = "engine";
+/// The module whose calls come from outside. Its own identity opens no INTERNAL method.
+pub const GATEWAY: &str = "gateway";
 
 impl Method {
     /// `redis` of `/upm.redis.v1.RedisServices/GetRedisService`.
     pub fn module(&self) -> &'static str {
         self.path.split('.').nth(1).unwrap_or_default()
     }
+
+    /// Whether a module may call this INTERNAL method. False for the gateway, and for methods that are not INTERNAL.
+    pub fn may_be_called_by(&self, module: &str) -> bool {
+        module != GATEWAY
+            && self.callers.iter().any(|&caller| {
+                caller == "*" || caller == module || (caller == ENGINE && is_engine(module))
+            })
+    }
+}
+
+/// Whether a module has services: it has the permission `{module}.services.create`.
+pub fn is_engine(module: &str) -> bool {
+    METHODS.iter().any(|method| {
+        method
+            .permission
+            .strip_suffix(".services.create")
+            .is_some_and(|name| name == module)
+    })
+}
+
+/// The module that has the services of a collection: `redis` of `redisServices`. `None` when no module has such services.
+pub fn owner_of_collection(collection: &str) -> Option<String> {
+    let module = collection.strip_suffix("Services")?.to_ascii_lowercase();
+    is_engine(&module).then_some(module)
 }
 
 /// Who may call a method.
@@ -100,6 +131,36 @@ mod tests {
             assert_eq!(find(method.path), Some(method));
         }
         assert_eq!(find("/upm.user.v1.UserService/Nothing"), None);
+    }
+
+    #[test]
+    fn only_named_modules_may_call_internal_methods() {
+        let verify = find("/upm.user.v1.UserService/VerifyPassword").expect("a method");
+        assert!(verify.may_be_called_by("auth"));
+        assert!(!verify.may_be_called_by("redis"));
+        let apply = find("/upm.hub.v1.LedgerService/ApplyObjects").expect("a method");
+        assert!(apply.may_be_called_by("redis"));
+        assert!(!apply.may_be_called_by("user"));
+        for method in METHODS {
+            assert!(!method.may_be_called_by(GATEWAY), "{}", method.path);
+            assert_eq!(
+                method.access == Access::Internal,
+                !method.callers.is_empty(),
+                "{}",
+                method.path
+            );
+        }
+    }
+
+    #[test]
+    fn a_collection_of_services_has_one_owner() {
+        assert_eq!(
+            owner_of_collection("redisServices").as_deref(),
+            Some("redis")
+        );
+        for none in ["Services", "userServices", "redis", "redisservices", ""] {
+            assert_eq!(owner_of_collection(none), None, "{none}");
+        }
     }
 
     #[test]

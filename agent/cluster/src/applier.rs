@@ -13,8 +13,9 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy},
+    runtime::events::{Event, EventType, Recorder},
 };
 use tracing::Instrument as _;
 use upm_crds::names::annotation;
@@ -22,10 +23,12 @@ use upm_mesh::telemetry;
 use upm_operator::call;
 use upm_proto::{
     hub::v1::{self as pb, Outcome, Propagation},
+    ledger::key_text,
     mutation::Mutation,
 };
 
 use crate::{
+    metrics::Metrics,
     policy::Policy,
     session::{Done, Verdict, Work},
 };
@@ -37,6 +40,10 @@ use outcome::Failure;
 const MANAGER: &str = "upm";
 /// What was read longer ago than this is not acted on: shorter than the lease of the leader.
 const STALE: Duration = Duration::from_secs(10);
+/// Fields of a drift that are named.
+const MAX_DRIFT: usize = 8;
+/// The API accepts at most 1024 bytes.
+const MAX_NOTE: usize = 250;
 /// Looks at an object that others keep changing, before it is left for later.
 const RACES: u32 = 5;
 /// A call that takes this long counts as a sign that the API server has too much to do.
@@ -286,9 +293,21 @@ impl Applier {
         let mut races = 0;
         let began = Instant::now();
         loop {
-            let before = self.live(&api, &key).await?;
+            let found = self.call(&key, api.get_opt(&key.name)).await?;
+            let before = found.as_ref().map(live);
+            let mut drift = Vec::new();
             if let Decision::Outcome(outcome, error) = decide::decide(before.as_ref(), apply) {
-                return Ok((outcome, error, before));
+                if outcome == Outcome::Unchanged
+                    && let Some(found) = &found
+                {
+                    drift = drifted(found, apply)
+                        .map_err(|why| Failure::local(Outcome::Rejected, "BODY", why))?;
+                }
+                if drift.is_empty() {
+                    return Ok((outcome, error, before));
+                }
+                // whoever edited it owns those fields now
+                params.force = true;
             }
             let fence = before
                 .as_ref()
@@ -312,7 +331,11 @@ impl Applier {
                     } else {
                         Outcome::Applied
                     };
-                    return Ok((outcome, pb::Error::default(), Some(after)));
+                    let mut said = pb::Error::default();
+                    if !drift.is_empty() {
+                        said = Box::pin(self.reverted(&key, &written, &drift)).await;
+                    }
+                    return Ok((outcome, said, Some(after)));
                 }
                 Err(failure) => failure,
             };
@@ -335,6 +358,39 @@ impl Applier {
                     ));
                 }
             }
+        }
+    }
+
+    /// Says that somebody else's edits were taken back: to the log, in an event at the object, in a metric, and with the result.
+    async fn reverted(&self, key: &pb::Key, object: &DynamicObject, drift: &[String]) -> pb::Error {
+        let message = format!(
+            "edited by somebody else, and taken back: {}",
+            drift.join(", ")
+        );
+        tracing::warn!(key = key_text(key), drift = message, "Drift taken back");
+        Metrics::drift(&key.kind);
+        if let Ok(kind) = self.kinds.get(&key.group, &key.version, &key.kind).await {
+            let recorder = Recorder::new(self.client.clone(), "upm/agent".into());
+            let event = Event {
+                type_: EventType::Warning,
+                reason: "DriftReverted".to_owned(),
+                note: Some(message.chars().take(MAX_NOTE).collect()),
+                action: "Apply".to_owned(),
+                secondary: None,
+            };
+            let reference = object.object_ref(&kind.resource);
+            let published = recorder.publish(&event, &reference);
+            // an event is a courtesy
+            match tokio::time::timeout(call::DEADLINE, published).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "Did not publish an event"),
+                Err(_) => tracing::debug!("Publishing an event took too long"),
+            }
+        }
+        pb::Error {
+            reason: "DRIFT_REVERTED".into(),
+            message,
+            http_status: 0,
         }
     }
 
@@ -466,6 +522,19 @@ pub(crate) fn carried(annotations: &BTreeMap<String, String>) -> Option<Carried>
     })
 }
 
+/// Fields of an object that are not what its intent says, though it carries the intent.
+fn drifted(found: &DynamicObject, apply: &pb::Apply) -> Result<Vec<String>, String> {
+    let mut wanted = object(apply, None)?;
+    if let Some(annotations) = wanted.pointer_mut("/metadata/annotations")
+        && let Some(annotations) = annotations.as_object_mut()
+    {
+        // of the request that led to the first write
+        annotations.remove(annotation::TRACEPARENT);
+    }
+    let found = serde_json::to_value(found).map_err(|error| error.to_string())?;
+    Ok(call::differences(&found, &wanted, MAX_DRIFT))
+}
+
 /// The object to apply: the intent's body and its annotations, and the resource version on which the decision was made, so that the API
 /// server refuses the write when the object has changed meanwhile.
 fn object(apply: &pb::Apply, before: Option<&Live>) -> Result<serde_json::Value, String> {
@@ -512,6 +581,35 @@ fn object(apply: &pb::Apply, before: Option<&Live>) -> Result<serde_json::Value,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn edits_of_others_are_drift_and_what_others_add_is_not() {
+        let apply = pb::Apply {
+            intent_uid: vec![0xab; 16].into(),
+            generation: 7,
+            digest: vec![0xcd; 32].into(),
+            traceparent: "00-1-2-02".into(),
+            body: Some(pb::apply::Body::Json(
+                r#"{"apiVersion":"v1","kind":"X","metadata":{"name":"x","labels":{"a":"b"}},"spec":{"units":3}}"#
+                    .into(),
+            )),
+            ..pb::Apply::default()
+        };
+        let mut found = object(&apply, None).unwrap();
+        found["metadata"]["finalizers"] = serde_json::json!(["f"]);
+        found["metadata"]["annotations"][annotation::TRACEPARENT] = "00-0-0-01".into();
+        found["status"] = serde_json::json!({ "units": 1 });
+        let read = |found: &serde_json::Value| -> DynamicObject {
+            serde_json::from_value(found.clone()).unwrap()
+        };
+        assert_eq!(drifted(&read(&found), &apply).unwrap(), [] as [&str; 0]);
+        found["spec"]["units"] = 5.into();
+        found["metadata"]["labels"]["a"] = "c".into();
+        assert_eq!(
+            drifted(&read(&found), &apply).unwrap(),
+            ["metadata.labels.a", "spec.units"]
+        );
+    }
 
     #[test]
     fn puts_the_intents_annotations_on_the_object() {

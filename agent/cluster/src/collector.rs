@@ -4,7 +4,8 @@
 mod mask;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::DefaultHasher},
+    hash::{Hash as _, Hasher as _},
     time::Duration,
 };
 
@@ -87,6 +88,7 @@ pub async fn collect(
                     watch,
                     seen,
                     known: HashMap::new(),
+                    forms: HashMap::new(),
                     fresh: HashSet::new(),
                     listing: Vec::new(),
                 };
@@ -111,6 +113,8 @@ struct One {
     seen: mpsc::Sender<Seen>,
     /// Objects of intents that were reported, with their conditions.
     known: HashMap<String, (pb::Key, Vec<Condition>)>,
+    /// What the objects said besides their status, and for which generation of their intents.
+    forms: HashMap<String, (u64, u64)>,
     /// Those that the present list has named.
     fresh: HashSet<String>,
     listing: Vec<pb::WatchEvent>,
@@ -269,7 +273,13 @@ impl One {
         let phase = whole
             .pointer("/status/phase")
             .and_then(serde_json::Value::as_str);
+        let form = (intent.generation, form(&whole));
+        let edited = self
+            .forms
+            .insert(text.clone(), form)
+            .is_some_and(|before| before.0 == form.0 && before.1 != form.1);
         let observation = Observation {
+            edited,
             intent_uid: intent.uid,
             intent_generation: intent.generation,
             observed_generation: object.metadata.generation.unwrap_or_default(),
@@ -289,6 +299,7 @@ impl One {
     }
 
     async fn gone(&mut self, text: &str) -> Result<(), ()> {
+        self.forms.remove(text);
         let Some((key, _)) = self.known.remove(text) else {
             return Ok(());
         };
@@ -298,5 +309,49 @@ impl One {
             ..Observation::default()
         };
         self.send(Seen::Object(key, Box::new(observation))).await
+    }
+}
+
+/// A digest of what intents say of objects: everything but the status and what the API server keeps in the metadata.
+fn form(object: &serde_json::Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (name, value) in object.as_object().into_iter().flatten() {
+        match name.as_str() {
+            "status" => {}
+            "metadata" => {
+                for part in ["labels", "annotations"] {
+                    value.get(part).map(ToString::to_string).hash(&mut hasher);
+                }
+            }
+            _ => (name, value.to_string()).hash(&mut hasher),
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::form;
+
+    #[test]
+    fn form_changes_with_what_intents_say_and_with_nothing_else() {
+        let object = json!({
+            "kind": "X", "metadata": { "labels": { "a": "b" }, "resourceVersion": "1" },
+            "spec": { "units": 3 }, "status": { "ready": 1 },
+        });
+        let mut later = object.clone();
+        later["status"]["ready"] = json!(2);
+        later["metadata"]["resourceVersion"] = json!("2");
+        assert_eq!(form(&object), form(&later));
+        for (path, value) in [
+            ("/spec/units", json!(4)),
+            ("/metadata/labels/a", json!("c")),
+        ] {
+            let mut edited = object.clone();
+            *edited.pointer_mut(path).unwrap() = value;
+            assert_ne!(form(&object), form(&edited), "{path}");
+        }
     }
 }

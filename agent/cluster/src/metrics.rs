@@ -27,6 +27,15 @@ impl Metrics {
         }
     }
 
+    /// An object of this kind was edited by somebody else, and the edit taken back.
+    pub(crate) fn drift(kind: &str) {
+        let counter = global::meter("upm-agent")
+            .u64_counter("upm.agent.drift.reverted")
+            .with_description("Edits of intents' objects by others that were taken back, by kind")
+            .build();
+        counter.add(1, &[KeyValue::new("kind", kind.to_owned())]);
+    }
+
     pub(crate) fn connected(&self) {
         self.connected.record(1, &[]);
     }

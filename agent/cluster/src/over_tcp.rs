@@ -119,6 +119,7 @@ async fn hub_of(
         .routes(module.routes)
         .build();
     let channel = stack.in_memory(SpiffeId::module("resource").unwrap());
+    let engine = stack.in_memory(SpiffeId::module("redis").unwrap());
     let draining = drain.clone();
     let meshed = tokio::spawn(async move {
         let tls = Some((identity, mesh::ClientAuth::Required));
@@ -127,8 +128,8 @@ async fn hub_of(
     let draining = drain.clone();
     let served = tokio::spawn(async move { port.serve(listener, draining).await.unwrap() });
     HubSide {
-        admin: AgentAdminServiceClient::new(channel.clone()),
-        ledger: LedgerServiceClient::new(channel),
+        admin: AgentAdminServiceClient::new(channel),
+        ledger: LedgerServiceClient::new(engine),
         identity: own,
         address,
         drain,

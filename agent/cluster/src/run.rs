@@ -82,7 +82,11 @@ async fn led(
     options: Options,
     lost: CancellationToken,
 ) -> Result<(), Error> {
-    let engine = controllers::run(client.clone(), options.settings(), lost.clone());
+    let engine = Box::pin(controllers::run(
+        client.clone(),
+        options.settings(),
+        lost.clone(),
+    ));
     if options.standalone {
         engine.await;
         return Ok(());

@@ -269,7 +269,15 @@ impl Session {
         let drifted = seen.gone
             && entry.is_some_and(|e| !e.is_unwanted() || !e.confirmed)
             && !self.schedule.is_busy(&text);
+        // The revert shows as an edit, too: what was read then is as wanted, and that ends it.
+        let edited = entry.is_some_and(|e| {
+            !seen.gone && !e.is_unwanted() && e.is(&seen.intent_uid, seen.intent_generation)
+        }) && (seen.edited || self.copy.is_newer(&text, seen.observed_generation));
         self.registers.observed(now, key, &text, seen, entry);
+        if edited {
+            let body = entry.is_some_and(|entry| entry.body().is_some());
+            self.schedule.look_again(&text, body, now);
+        }
         if drifted && entry.is_some_and(copy::Entry::attempted) {
             // A deleted object is made again; a tombstone's object that is gone is settled.
             let unwanted = entry.is_some_and(copy::Entry::is_unwanted);

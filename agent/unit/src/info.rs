@@ -44,6 +44,14 @@ pub struct Info {
     pub keys: i64,
     /// Whether the append-only file holds all data: on, not being made anew, last write and rewrite without an error.
     pub aof_current: bool,
+    /// Whether the last write of the append-only file went well.
+    pub append_ok: bool,
+    /// Whether the append-only file is being made anew, or will be.
+    pub rewriting: bool,
+    /// How often making it anew was begun.
+    pub rewrites: i64,
+    /// Whether the last time went well.
+    pub rewrite_ok: bool,
     /// Whether the last writes of both persistence files went well.
     pub persistence_healthy: bool,
     /// Bytes.
@@ -95,7 +103,9 @@ impl Info {
         };
         let loading = on("loading");
         let sync_in_progress = on("master_sync_in_progress");
-        let write_ok = word("aof_last_write_status") != "err";
+        let append_ok = word("aof_last_write_status") != "err";
+        let rewriting = on("aof_rewrite_in_progress") || on("aof_rewrite_scheduled");
+        let rewrite_ok = word("aof_last_bgrewrite_status") == "ok";
         Self {
             run_id: word("run_id").to_owned(),
             process_id: number("process_id", 0) as i32,
@@ -121,13 +131,16 @@ impl Info {
                 .map(|line| keys(line))
                 .sum(),
             aof_current: on("aof_enabled")
-                && !on("aof_rewrite_in_progress")
-                && !on("aof_rewrite_scheduled")
-                && word("aof_last_bgrewrite_status") == "ok"
-                && write_ok
+                && !rewriting
+                && rewrite_ok
+                && append_ok
                 && !loading
                 && !sync_in_progress,
-            persistence_healthy: write_ok && word("rdb_last_bgsave_status") != "err",
+            append_ok,
+            rewriting,
+            rewrites: number("aof_rewrites", 0),
+            rewrite_ok,
+            persistence_healthy: append_ok && word("rdb_last_bgsave_status") != "err",
             used_memory: number("used_memory", 0),
             max_memory: number("maxmemory", 0),
         }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::config::UnitConfig;
-use crate::member::facts::StartFacts;
+use crate::member::facts::{self, StartFacts};
 use crate::member::store::Store;
-use crate::render::{self, Inputs};
+use crate::render::{self, AgentSecret, Inputs};
 use crate::supervise::Launch;
 
 /// Prepares starts of the server.
@@ -15,21 +15,24 @@ use crate::supervise::Launch;
 pub struct Launcher {
     config: UnitConfig,
     env: BTreeMap<String, String>,
+    secret: AgentSecret,
     store: Arc<Store>,
     facts: Arc<Mutex<StartFacts>>,
 }
 
 impl Launcher {
-    /// For one unit. `env` is what templates see beside what the unit agent adds.
+    /// For one unit. `env` is what templates see beside what the unit agent adds, `secret` the password of its own user.
     pub fn new(
         config: UnitConfig,
         env: BTreeMap<String, String>,
+        secret: AgentSecret,
         store: Arc<Store>,
         facts: Arc<Mutex<StartFacts>>,
     ) -> Self {
         Self {
             config,
             env,
+            secret,
             store,
             facts,
         }
@@ -37,7 +40,8 @@ impl Launcher {
 
     /// Renders the configuration.
     pub fn render(&self, masked: bool) -> Result<String, render::Error> {
-        render_configuration(&self.config, &self.env, masked)
+        let member_id = self.store.get().member_id;
+        render_configuration(&self.config, &self.env, &member_id, &self.secret, masked)
     }
 
     /// Renders, writes the file, notes what the last run left, and says how to start the server. Blocking.
@@ -51,6 +55,7 @@ impl Launcher {
             .update(|record| {
                 record.boot_id = boot_id;
                 record.clean_shutdown = false;
+                record.synced_writes = facts::syncs_writes(&rendered);
                 // a file that is not intact now does not become intact by being started with
                 record.aof_current &= facts.aof_existed;
                 record.aof_intact &= facts.aof_existed;
@@ -81,11 +86,14 @@ impl Launcher {
 pub fn render_configuration(
     config: &UnitConfig,
     env: &BTreeMap<String, String>,
+    member_id: &str,
+    secret: &AgentSecret,
     masked: bool,
 ) -> Result<String, render::Error> {
     let mut env = env.clone();
     env.insert("UNIT_PORT".to_owned(), config.port.to_string());
     env.insert("RUN_DIR".to_owned(), config.run.display().to_string());
+    env.insert("MEMBER_ID".to_owned(), member_id.to_owned());
     env.entry("DATA_MOUNT".to_owned())
         .and_modify(|mount| {
             if mount.is_empty() {
@@ -96,6 +104,7 @@ pub fn render_configuration(
     let inputs = Inputs {
         env,
         secrets: config.secrets.clone(),
+        agent_secret: secret.clone(),
         masked,
         ..Inputs::default()
     };

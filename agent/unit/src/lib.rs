@@ -32,3 +32,12 @@ pub mod run;
 pub mod serve;
 pub mod supervise;
 pub mod watch;
+
+/// `N` random bytes as lower-case hex digits.
+pub(crate) fn random_hex<const N: usize>() -> String {
+    let mut bytes = [0; N];
+    // the system's source fails only in a process that could not do cryptography at all
+    let filled = aws_lc_rs::rand::fill(&mut bytes);
+    assert!(filled.is_ok(), "the system has no random numbers");
+    hex::encode(bytes)
+}

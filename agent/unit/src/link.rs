@@ -1,6 +1,6 @@
 //! The unit agent's connection to its own server, over the unix socket, as the user `upm-agent`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -8,6 +8,7 @@ use redis::{Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisE
 
 use crate::info::Info;
 use crate::patience;
+use crate::render::AgentSecret;
 
 /// The user that the rendered configuration makes for the unit agent.
 pub const USER: &str = "upm-agent";
@@ -16,7 +17,7 @@ pub const USER: &str = "upm-agent";
 #[derive(Clone)]
 pub struct Endpoint {
     socket: PathBuf,
-    secrets: PathBuf,
+    secret: AgentSecret,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -66,23 +67,16 @@ impl From<RedisError> for Error {
 }
 
 impl Endpoint {
-    /// The server behind a socket; the password is read from the secrets' directory at each connection.
-    pub fn new(socket: PathBuf, secrets: &Path) -> Self {
-        Self {
-            socket,
-            secrets: secrets.to_owned(),
-        }
+    /// The server behind a socket.
+    pub fn new(socket: PathBuf, secret: AgentSecret) -> Self {
+        Self { socket, secret }
     }
 
     /// Connects.
     pub async fn open(&self, within: Duration) -> Result<Link, Error> {
-        let file = self.secrets.join("default");
-        let password = std::fs::read_to_string(&file)
-            .map_err(|error| Error::Down(format!("{}: {error}", file.display())))?;
-        let password = crate::render::derived_secret(USER, password.trim_end_matches(['\r', '\n']));
         let settings = RedisConnectionInfo::default()
             .set_username(USER)
-            .set_password(password)
+            .set_password(self.secret.reveal())
             .set_skip_set_lib_name();
         let address = ConnectionAddr::Unix(self.socket.clone())
             .into_connection_info()?

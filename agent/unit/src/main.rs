@@ -8,6 +8,8 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use upm_unit_agent::config::UnitConfig;
+use upm_unit_agent::member::store::Store;
+use upm_unit_agent::render::AgentSecret;
 use upm_unit_agent::{file, install, launch, ready, run};
 
 /// The unit agent: renders a unit's configuration, supervises its server, guards its role.
@@ -104,7 +106,13 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             let config = UnitConfig::read(&config)?;
             print!(
                 "{}",
-                launch::render_configuration(&config, &environment(), true)?
+                launch::render_configuration(
+                    &config,
+                    &environment(),
+                    &Store::read(&config.state_dir())?.member_id,
+                    &AgentSecret::default(),
+                    true
+                )?
             );
         }
         Command::Run { config } => {

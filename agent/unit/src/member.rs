@@ -2,10 +2,13 @@
 
 pub mod facts;
 pub mod record;
+pub mod replicas;
 pub mod rules;
 pub mod store;
 pub mod view;
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +29,9 @@ pub const NO_WRITES: i32 = 1000;
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a copy that is being loaded may delay a promise.
 const LOADING: Duration = Duration::from_secs(7);
+/// How long a replica that answers nobody may delay a promise: a slow command or script ends, and a server that was killed for it has
+/// forgotten what it acknowledged. A primary gets no more than [`ANSWER`], because the others wait to take its place.
+const SLOW: Duration = Duration::from_secs(6);
 /// How long a SIGKILL may take.
 const KILL: Duration = Duration::from_secs(2);
 
@@ -40,6 +46,17 @@ pub struct Live {
     pub paused: bool,
     /// `min-replicas-to-write` in force.
     pub min_replicas: i32,
+    /// Who may replicate from this one.
+    pub admission: Admission,
+}
+
+/// Who may replicate from a primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Their member ids.
+    pub members: BTreeSet<String>,
+    /// Version of the group's record that this was decided from.
+    pub record_version: i64,
 }
 
 impl Live {
@@ -51,8 +68,8 @@ impl Live {
             Self {
                 role: None,
                 starts,
-                paused: false,
                 min_replicas: NO_WRITES,
+                ..Self::default()
             }
         }
     }
@@ -66,13 +83,12 @@ enum Ask {
     },
     Follow {
         epoch: i64,
-        host: String,
-        port: i32,
         history: History,
     },
     Lead {
         epoch: i64,
         min_replicas: i32,
+        admission: Admission,
         elected: Elected,
     },
     Pause {
@@ -99,6 +115,11 @@ enum Message {
     Damaged,
     /// The append-only file was cut at its end while it was loaded.
     Truncated,
+    /// The append-only file could not be written, or brought to the disk.
+    AppendFailed {
+        /// Only a file that is made anew is whole again: after a failed sync the kernel forgets what it could not write.
+        until_rewritten: bool,
+    },
 }
 
 /// A connection to one run of the server.
@@ -122,6 +143,7 @@ impl Member {
         store: Arc<Store>,
         server: Endpoint,
         process: Supervisor,
+        secrets: &Path,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (messages, receiver) = mpsc::channel(64);
         let (live, watch) = watch::channel(Live::default());
@@ -132,6 +154,8 @@ impl Member {
             live,
             link: None,
             copies: 0,
+            rewrite: Rewrite::NotNeeded,
+            replication_secret: secrets.join(replicas::SECRET),
         };
         (
             Self {
@@ -163,20 +187,8 @@ impl Member {
     }
 
     /// Follows a primary.
-    pub async fn follow(
-        &self,
-        epoch: i64,
-        host: String,
-        port: i32,
-        history: History,
-    ) -> Result<(), Refusal> {
-        self.ask(Ask::Follow {
-            epoch,
-            host,
-            port,
-            history,
-        })
-        .await
+    pub async fn follow(&self, epoch: i64, history: History) -> Result<(), Refusal> {
+        self.ask(Ask::Follow { epoch, history }).await
     }
 
     /// Leads.
@@ -184,11 +196,13 @@ impl Member {
         &self,
         epoch: i64,
         min_replicas: i32,
+        admission: Admission,
         elected: Elected,
     ) -> Result<(), Refusal> {
         self.ask(Ask::Lead {
             epoch,
             min_replicas,
+            admission,
             elected,
         })
         .await
@@ -216,9 +230,23 @@ impl Member {
             .await;
     }
 
-    /// Reads a line that the server printed; returns whether it begins a full copy.
+    /// Tells that the append-only file could not be brought to the disk.
+    pub async fn sync_failed(&self) {
+        let _ = self
+            .messages
+            .send(Message::AppendFailed {
+                until_rewritten: true,
+            })
+            .await;
+    }
+
+    /// Reads a line that the server printed; returns whether looks at the server of before it say nothing about the append-only file.
     pub fn line(&self, line: &str) -> bool {
-        let message = if line.contains("Full resync from master") {
+        let message = if facts::append_failed(line) {
+            Message::AppendFailed {
+                until_rewritten: line.contains("fsync"),
+            }
+        } else if line.contains("Full resync from master") {
             Message::CopyBegins
         } else if line.contains("Failed trying to load the MASTER synchronization DB") {
             Message::Damaged
@@ -229,7 +257,7 @@ impl Member {
         } else {
             return false;
         };
-        let begins = matches!(message, Message::CopyBegins);
+        let begins = matches!(message, Message::CopyBegins | Message::AppendFailed { .. });
         if self.messages.try_send(message).is_err() {
             tracing::error!("a message of the server was lost");
         }
@@ -245,6 +273,18 @@ struct Keeper {
     /// Kept open so that a server with no client slots left can still be parked.
     link: Option<Link>,
     copies: u64,
+    rewrite: Rewrite,
+    /// The file with what the passwords of replicas are derived from.
+    replication_secret: PathBuf,
+}
+
+/// Whether the append-only file must be made anew before it counts as whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rewrite {
+    NotNeeded,
+    Wanted,
+    /// Asked for, when the server had begun so many.
+    Asked(i64),
 }
 
 impl Keeper {
@@ -269,6 +309,14 @@ impl Keeper {
                     self.note(|record| record.aof_current = false).await;
                 }
                 Message::Truncated => self.note(|record| record.aof_intact = false).await,
+                Message::AppendFailed { until_rewritten } => {
+                    self.copies += 1;
+                    if until_rewritten {
+                        self.rewrite = Rewrite::Wanted;
+                    }
+                    tracing::error!("the append-only file could not be written");
+                    self.note(|record| record.aof_current = false).await;
+                }
                 Message::Damaged => {
                     tracing::error!(
                         "a copy of the data could not be loaded; the server is started anew"
@@ -287,17 +335,13 @@ impl Keeper {
                 self.persist(base, next).await?;
                 self.fence().await
             }
-            Ask::Follow {
-                epoch,
-                host,
-                port,
-                history,
-            } => self.follow(epoch, &host, port, &history).await,
+            Ask::Follow { epoch, history } => self.follow(epoch, &history).await,
             Ask::Lead {
                 epoch,
                 min_replicas,
+                admission,
                 elected,
-            } => self.lead(epoch, min_replicas, &elected).await,
+            } => self.lead(epoch, min_replicas, admission, &elected).await,
             Ask::Pause { epoch, pause } => self.pause(epoch, pause).await,
             Ask::Resume { epoch } => self.resume(epoch).await,
         }
@@ -386,9 +430,8 @@ impl Keeper {
     /// Parks the server, or ends it; it comes up parked.
     async fn fence(&mut self) -> Result<(), Refusal> {
         let process = self.process.now();
-        let lifted =
-            self.live.borrow().starts == process.starts && self.live.borrow().role.is_some();
-        if !process.alive() || !lifted {
+        let role = self.live_in(process.starts).role;
+        if !process.alive() || role.is_none() {
             self.set(Live::default().of(process.starts));
             return Ok(());
         }
@@ -402,6 +445,8 @@ impl Keeper {
                 // it answers, so it is not frozen: what it copied is there in a moment
                 Err(error) if error.is_loading() && begun.elapsed() < LOADING => {}
                 Err(error) if error.is_loading() => return Err(Refusal::Loading),
+                Err(LinkError::Silent(_))
+                    if role == Some(Role::Replica) && begun.elapsed() < SLOW => {}
                 Err(LinkError::Refused { code, message }) if begun.elapsed() < ANSWER => {
                     tracing::warn!(code, message, "the server refuses to be parked");
                 }
@@ -457,13 +502,8 @@ impl Keeper {
             .map(drop)
     }
 
-    async fn follow(
-        &mut self,
-        epoch: i64,
-        host: &str,
-        port: i32,
-        history: &History,
-    ) -> Result<(), Refusal> {
+    async fn follow(&mut self, epoch: i64, history: &History) -> Result<(), Refusal> {
+        let (host, port) = (history.host.as_str(), history.port);
         if host.is_empty() || !(1..=65_535).contains(&port) || history.replid.is_empty() {
             return Err(Refusal::Invalid(
                 "host, port and replid of the primary are needed",
@@ -498,8 +538,8 @@ impl Keeper {
         self.set(Live {
             role: Some(Role::Replica),
             starts,
-            paused: false,
             min_replicas: NO_WRITES,
+            ..Live::default()
         });
         let done = async {
             if !there {
@@ -527,8 +567,16 @@ impl Keeper {
         &mut self,
         epoch: i64,
         min_replicas: i32,
+        admission: Admission,
         elected: &Elected,
     ) -> Result<(), Refusal> {
+        if !admission
+            .members
+            .iter()
+            .all(|id| replicas::is_member_id(id))
+        {
+            return Err(Refusal::Invalid("a member id is 32 hex digits"));
+        }
         if !(0..NO_WRITES).contains(&min_replicas) {
             return Err(Refusal::Invalid("min_replicas_to_write is out of range"));
         }
@@ -554,6 +602,13 @@ impl Keeper {
         if info.loading {
             return Err(Refusal::Loading);
         }
+        if leading && admission.record_version < before.admission.record_version {
+            return Err(Refusal::StaleRecord {
+                asked: admission.record_version,
+                known: before.admission.record_version,
+            });
+        }
+        let secret = self.replication_secret()?;
         self.persist(base, next).await?;
         let paused = leading && before.paused;
         let in_force = if paused { NO_WRITES } else { min_replicas };
@@ -562,8 +617,19 @@ impl Keeper {
             starts,
             paused,
             min_replicas: in_force,
+            // until the others are cut off, they count as admitted
+            admission: Admission {
+                members: before
+                    .admission
+                    .members
+                    .union(&admission.members)
+                    .cloned()
+                    .collect(),
+                record_version: before.admission.record_version,
+            },
         });
         let done = async {
+            replicas::admit(&mut link, &secret, &admission.members, ANSWER).await?;
             if !info.master {
                 link.call(redis::cmd("REPLICAOF").arg("NO").arg("ONE"), ANSWER)
                     .await?;
@@ -574,7 +640,10 @@ impl Keeper {
             link.info(ANSWER).await
         };
         match done.await {
-            Ok(info) if info.master => Ok(()),
+            Ok(info) if info.master => {
+                self.live.send_modify(|live| live.admission = admission);
+                Ok(())
+            }
             outcome => {
                 tracing::warn!(
                     ?outcome,
@@ -586,6 +655,15 @@ impl Keeper {
                 ))
             }
         }
+    }
+
+    /// What the passwords of replicas are derived from.
+    fn replication_secret(&self) -> Result<String, Refusal> {
+        std::fs::read_to_string(&self.replication_secret)
+            .map(|secret| secret.trim_end_matches(['\r', '\n']).to_owned())
+            .map_err(|error| {
+                Refusal::Configuration(format!("{}: {error}", self.replication_secret.display()))
+            })
     }
 
     /// Makes the replication id of this epoch final. A server without a backlog takes another one when its first replica comes; so a
@@ -666,6 +744,28 @@ impl Keeper {
         Ok(())
     }
 
+    /// Has the append-only file made anew when a sync of it failed.
+    async fn rewrite(&mut self, info: &Info) {
+        match self.rewrite {
+            Rewrite::Wanted if !info.rewriting => {
+                if let Ok(Pinned { mut link, .. }) = self.pin().await
+                    && link.call(&redis::cmd("BGREWRITEAOF"), ANSWER).await.is_ok()
+                {
+                    self.rewrite = Rewrite::Asked(info.rewrites);
+                }
+            }
+            Rewrite::Asked(before) if info.rewrites > before && !info.rewriting => {
+                self.rewrite = if info.rewrite_ok {
+                    Rewrite::NotNeeded
+                } else {
+                    Rewrite::Wanted
+                };
+            }
+            // nothing to do, or it is under way
+            Rewrite::NotNeeded | Rewrite::Wanted | Rewrite::Asked(_) => {}
+        }
+    }
+
     /// Keeps the server to what it is allowed, and the note about the append-only file right.
     async fn seen(&mut self, info: &Info, starts: i32, copies: u64) {
         if starts != self.process.now().starts {
@@ -700,8 +800,18 @@ impl Keeper {
             }
             return;
         }
+        self.rewrite(info).await;
         let leads = live.role == Some(Role::Primary);
-        if copies == self.copies && info.aof_current && !record.aof_current {
+        if !info.append_ok {
+            // the batch that failed was answered all the same
+            if record.aof_current {
+                self.note(|record| record.aof_current = false).await;
+            }
+        } else if copies == self.copies
+            && info.aof_current
+            && !record.aof_current
+            && self.rewrite == Rewrite::NotNeeded
+        {
             self.note(|record| record.aof_current = true).await;
         } else if !leads
             && record.aof_current

@@ -44,6 +44,17 @@ pub enum Refusal {
         /// The least offset.
         expected_offset: i64,
     },
+    /// A newer record of the group is in force.
+    #[error("record {asked} is older than record {known}, which is in force")]
+    StaleRecord {
+        /// What was asked with.
+        asked: i64,
+        /// What is in force.
+        known: i64,
+    },
+    /// The grant is for the data of another volume.
+    #[error("the grant is for volume {0}, and this is another one")]
+    OtherVolume(String),
     /// The member does not hold the epoch as primary.
     #[error("the member is not the primary of epoch {0}")]
     NotPrimary(i64),
@@ -77,6 +88,8 @@ impl Refusal {
     fn classify(&self) -> (Code, &'static str) {
         match self {
             Self::StaleEpoch { .. } => (Code::FailedPrecondition, "STALE_EPOCH"),
+            Self::StaleRecord { .. } => (Code::FailedPrecondition, "STALE_RECORD"),
+            Self::OtherVolume(_) => (Code::FailedPrecondition, "OTHER_VOLUME"),
             Self::EpochBegun(_) => (Code::FailedPrecondition, "EPOCH_BEGUN"),
             Self::OtherRole { .. } => (Code::FailedPrecondition, "OTHER_ROLE"),
             Self::Restarted(_) => (Code::FailedPrecondition, "RESTARTED"),

@@ -18,8 +18,34 @@ pub struct Inputs {
     pub env: BTreeMap<String, String>,
     /// Directory with one file per user.
     pub secrets: PathBuf,
+    /// The password of the unit agent's own user.
+    pub agent_secret: AgentSecret,
     /// Whether secrets are replaced by asterisks.
     pub masked: bool,
+}
+
+/// The password of the unit agent's own user of the server: made at each start of the agent, kept in memory only, so that nobody
+/// who knows another password can lift the fence. `Debug` does not show it.
+#[derive(Clone)]
+pub struct AgentSecret(std::sync::Arc<str>);
+
+impl AgentSecret {
+    /// The password, 64 hex digits.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for AgentSecret {
+    fn default() -> Self {
+        Self(crate::random_hex::<32>().into())
+    }
+}
+
+impl std::fmt::Debug for AgentSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AgentSecret")
+    }
 }
 
 /// Why nothing was rendered.
@@ -82,11 +108,6 @@ pub fn render_files(template: &Path, values: &Path, inputs: Inputs) -> Result<St
 /// SHA-256 of a rendered file, hex.
 pub fn hash(rendered: &str) -> String {
     hex::encode(Sha256::digest(rendered.as_bytes()))
-}
-
-/// A password that belongs to one of the unit agent's own users, derived from the service's password.
-pub fn derived_secret(user: &str, password: &str) -> String {
-    hex::encode(Sha256::digest(format!("{user}\0{password}").as_bytes()))
 }
 
 /// Flattens a YAML tree to paths: `{redis: {hz: 10, l: [a]}}` becomes `/redis/hz = 10`, `/redis/l/0 = a`.

@@ -27,6 +27,8 @@ use crate::member::store::Store;
 
 /// The password of the users' user.
 pub const PASSWORD: &str = "rig pass/word";
+/// The password with which members follow each other.
+pub const REPLICATION_PASSWORD: &str = "of the replicas";
 
 /// Only keeps a test from hanging: on a busy machine everything takes its time.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -96,6 +98,19 @@ pub struct Rig {
     pub authority: Authority,
     pub units: Vec<RigUnit>,
     directory: tempfile::TempDir,
+    mounts: Vec<PathBuf>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for mount in &self.mounts {
+            // lazily: servers that are ended with the test may still have files open
+            let _ = std::process::Command::new("umount")
+                .arg("-l")
+                .arg(mount)
+                .status();
+        }
+    }
 }
 
 /// A port below those that connections get by themselves and that Kubernetes gives to services. The socket holds it for a server that is
@@ -128,24 +143,43 @@ fn package(name: &str) -> PathBuf {
 impl Rig {
     /// Units `redis-0` and so on, started.
     pub fn new(count: usize) -> Self {
+        Self::start_all(count, None)
+    }
+
+    /// The same, with a data volume of so many MiB for each unit. Mounting it takes root.
+    pub fn with_small_volumes(count: usize, mib: u32) -> Self {
+        Self::start_all(count, Some(mib))
+    }
+
+    fn start_all(count: usize, volume_mib: Option<u32>) -> Self {
         let mut rig = Self {
             authority: Authority::new(),
             units: Vec::new(),
             directory: directory(),
+            mounts: Vec::new(),
         };
         for index in 0..count {
-            rig.add(index);
+            rig.add(index, volume_mib);
         }
         rig
     }
 
-    fn add(&mut self, index: usize) {
+    fn add(&mut self, index: usize, volume_mib: Option<u32>) {
         let name = format!("redis-{index}");
         let at = self.directory.path().join(&name);
         for directory in ["run", "secrets", "identity", "data"] {
             std::fs::create_dir_all(at.join(directory)).unwrap();
         }
+        if let Some(mib) = volume_mib {
+            let mounted = std::process::Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "upm-rig"])
+                .arg(at.join("data"))
+                .status();
+            assert!(mounted.unwrap().success(), "a tmpfs could not be mounted");
+            self.mounts.push(at.join("data"));
+        }
         std::fs::write(at.join("secrets/default"), PASSWORD).unwrap();
+        std::fs::write(at.join("secrets/upm-replica"), REPLICATION_PASSWORD).unwrap();
         let (certificate, key) = self
             .authority
             .issue(&format!("spiffe://upm/unit/test/{name}"), &host(&name));
@@ -314,7 +348,7 @@ impl Rig {
     pub async fn until_whole(&self, index: usize) {
         let directory = self.units[index].config.state_dir();
         let until = Instant::now() + PATIENCE;
-        while !Store::open(&directory).is_ok_and(|store| store.get().aof_current) {
+        while !Store::read(&directory).is_ok_and(|record| record.aof_current) {
             assert!(
                 Instant::now() < until,
                 "the append-only file of unit {index} is not whole"

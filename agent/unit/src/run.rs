@@ -21,9 +21,10 @@ use crate::identity::Identity;
 use crate::launch::Launcher;
 use crate::link::Endpoint;
 use crate::member::Member;
-use crate::member::facts::StartFacts;
-use crate::member::store::Store;
+use crate::member::facts::{self, StartFacts};
+use crate::member::store::{self, Store};
 use crate::ready;
+use crate::render::AgentSecret;
 use crate::serve::{Services, Unit};
 use crate::supervise::{Hooks, Launch, Supervisor, reap};
 use crate::watch::{Health, Watcher};
@@ -46,6 +47,10 @@ impl Hooks for UnitHooks {
     }
 
     fn line(&self, line: &str) {
+        // at once, not in the member's turn: the next start must know of it
+        if facts::append_failed(line) {
+            self.store.distrust_append_only();
+        }
         if let Some(member) = self.member.get()
             && member.line(line)
         {
@@ -67,11 +72,16 @@ pub async fn run(
     end: CancellationToken,
 ) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.run).with_context(|| config.run.display().to_string())?;
-    let store = Arc::new(Store::open(&config.state_dir())?);
+    let Some(store) = take_volume(&config.state_dir(), &end).await? else {
+        return Ok(());
+    };
+    let store = Arc::new(store);
+    let secret = AgentSecret::default();
     let facts = Arc::new(Mutex::new(StartFacts::default()));
     let launcher = Arc::new(Launcher::new(
         config.clone(),
         env.clone(),
+        secret.clone(),
         store.clone(),
         facts.clone(),
     ));
@@ -82,9 +92,14 @@ pub async fn run(
         member: OnceLock::new(),
         copies: copies.clone(),
     });
-    let server = Endpoint::new(config.server_socket(), &config.secrets);
-    let (process, keeper) = Supervisor::spawn(hooks.clone(), false);
-    let (member, role) = Member::spawn(store.clone(), server.clone(), process.clone());
+    let server = Endpoint::new(config.server_socket(), secret);
+    let (process, mut keeper) = Supervisor::spawn(hooks.clone(), false);
+    let (member, mut role) = Member::spawn(
+        store.clone(),
+        server.clone(),
+        process.clone(),
+        &config.secrets,
+    );
     // it was empty
     let _ = hooks.member.set(member.clone());
     process.start().await;
@@ -129,6 +144,9 @@ pub async fn run(
 
     let outcome = tokio::select! {
         () = end.cancelled() => Ok(()),
+        // without them nobody could fence the server: better none at all
+        ended = &mut keeper => Err(anyhow::anyhow!("the supervisor ended: {ended:?}")),
+        ended = &mut role => Err(anyhow::anyhow!("the keeper of the member's role ended: {ended:?}")),
         Some(ended) = tasks.join_next() => match ended {
             Ok(Ok(())) => Err(anyhow::anyhow!("a part of the unit agent ended")),
             Ok(Err(error)) => Err(error),
@@ -141,9 +159,35 @@ pub async fn run(
     serving.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), tasks.join_next()).await;
     tasks.shutdown().await;
-    let _ = keeper.await;
+    if !keeper.is_finished() {
+        let _ = keeper.await;
+    }
     role.abort();
     outcome
+}
+
+/// The record on the volume, once no other unit agent uses it; `None` when `end` came first. After a pod was deleted by force, its
+/// container may still run beside that of the next one.
+async fn take_volume(
+    directory: &Path,
+    end: &CancellationToken,
+) -> Result<Option<Store>, store::Error> {
+    let mut said = false;
+    loop {
+        match Store::open(directory) {
+            Ok(store) => return Ok(Some(store)),
+            Err(error @ store::Error::InUse(_)) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "waiting for the volume");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = end.cancelled() => return Ok(None),
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+    }
 }
 
 /// Serves gRPC; until the identity is there, the server runs parked and nobody can call.

@@ -19,7 +19,7 @@ use crate::member::facts::StartFacts;
 use crate::member::record::Record;
 use crate::member::rules::{Elected, History};
 use crate::member::store::Store;
-use crate::member::{Live, Member, view};
+use crate::member::{Admission, Live, Member, view};
 use crate::refusal::Refusal;
 use crate::supervise::{Process, Supervisor};
 use crate::watch::{Health, SILENT};
@@ -342,7 +342,15 @@ impl RedisMemberService for Services {
         } = request.into_inner();
         self.0
             .member
-            .follow(epoch, host, port, History { replid, offset })
+            .follow(
+                epoch,
+                History {
+                    replid,
+                    offset,
+                    host,
+                    port,
+                },
+            )
             .await?;
         Ok(Response::new(self.0.observe().await))
     }
@@ -356,10 +364,25 @@ impl RedisMemberService for Services {
             min_replicas_to_write,
             replid,
             offset,
+            admitted_member_ids,
+            record_version,
+            member_id,
         } = request.into_inner();
         self.0
             .member
-            .lead(epoch, min_replicas_to_write, Elected { replid, offset })
+            .lead(
+                epoch,
+                min_replicas_to_write,
+                Admission {
+                    members: admitted_member_ids.into_iter().collect(),
+                    record_version,
+                },
+                Elected {
+                    replid,
+                    offset,
+                    member_id,
+                },
+            )
             .await?;
         Ok(Response::new(self.0.observe().await))
     }

@@ -73,7 +73,7 @@ pub struct Watcher {
     pub member: Member,
     /// The data volume.
     pub data: PathBuf,
-    /// How many full copies have begun, as the server's log tells.
+    /// How many full copies have begun, and how often the append-only file failed, as the server's log tells.
     pub copies: Arc<AtomicU64>,
 }
 
@@ -125,8 +125,14 @@ impl Watcher {
                     .role
                     .map(|_| Position::of(&info));
                 let data = self.data.clone();
-                syncing = Some(tokio::task::spawn_blocking(move || {
-                    keep(&data, position.as_ref());
+                let (member, copies) = (self.member.clone(), self.copies.clone());
+                syncing = Some(tokio::spawn(async move {
+                    let kept = tokio::task::spawn_blocking(move || keep(&data, position.as_ref()));
+                    if let Ok(Err(error)) = kept.await {
+                        tracing::error!(%error, "the append-only file was not synced");
+                        copies.fetch_add(1, Ordering::SeqCst);
+                        member.sync_failed().await;
+                    }
                 }));
             }
             self.member.seen(info, process.starts, copies).await;
@@ -167,16 +173,15 @@ impl Watcher {
     }
 }
 
-/// Records the position and brings the append-only file to the disk. Blocking.
-fn keep(data: &Path, position: Option<&Position>) {
+/// Brings the append-only file to the disk, and then the position that it had at least reached before. Blocking.
+fn keep(data: &Path, position: Option<&Position>) -> std::io::Result<()> {
+    sync_append_only(&data.join("appendonlydir"))?;
     if let Some(position) = position
         && let Err(error) = position.write(data)
     {
         tracing::warn!(%error, "the position was not recorded");
     }
-    if let Err(error) = sync_append_only(&data.join("appendonlydir")) {
-        tracing::warn!(%error, "the append-only file was not synced");
-    }
+    Ok(())
 }
 
 /// Brings what the server handed to the kernel to the disk.

@@ -15,12 +15,20 @@ pub mod kind {
     pub const PACKAGE_FOUND: &str = "PackageFound";
     /// The spec holds nothing that cannot be done.
     pub const VALID: &str = "Valid";
+    /// The API server, or a policy of the cluster, refused something that the spec needs. Absent while nothing is refused.
+    pub const REFUSED: &str = "Refused";
+    /// Fields of the spec are accepted for existing manifests and have no effect. Absent when there are none.
+    pub const IGNORED_FIELDS: &str = "IgnoredFields";
+    /// The namespace belongs to a Project. Absent when it does.
+    pub const IN_PROJECT: &str = "InProject";
     /// The topology is what the spec says.
     pub const TOPOLOGY_READY: &str = "TopologyReady";
     /// Labels and services are what the topology says.
     pub const RESOURCE_READY: &str = "ResourceReady";
     /// A primary is elected and takes writes.
     pub const PRIMARY_ELECTED: &str = "PrimaryElected";
+    /// A member that asked to leave may go (True), or why it may not yet (False). Absent while nobody asks.
+    pub const MEMBER_LEAVE: &str = "MemberLeave";
 }
 
 /// Value of a condition.
@@ -89,6 +97,31 @@ pub fn set(
         }),
     }
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// Says that something was refused, in these words, or that nothing is any more.
+pub fn refused(conditions: &mut Vec<Condition>, words: Option<String>, now: Timestamp) {
+    match words {
+        Some(words) => set(conditions, kind::REFUSED, true, "ApiServer", words, now),
+        None => remove(conditions, kind::REFUSED),
+    }
+}
+
+/// Names the fields that have no effect, if there are any.
+pub fn ignored(conditions: &mut Vec<Condition>, fields: &[&str], now: Timestamp) {
+    if fields.is_empty() {
+        remove(conditions, kind::IGNORED_FIELDS);
+        return;
+    }
+    let words = format!("accepted, without effect: {}", fields.join(", "));
+    set(
+        conditions,
+        kind::IGNORED_FIELDS,
+        true,
+        "NoEffect",
+        words,
+        now,
+    );
 }
 
 /// Notes the generation that the conditions were computed from.

@@ -3,6 +3,7 @@
 //! Everything here is a value: no client, no clock. The YAML in `helm/upm-agent/crds` is generated from these types.
 
 pub mod conditions;
+pub mod leave;
 pub mod names;
 pub mod project;
 pub mod quantity;
@@ -26,13 +27,13 @@ use serde_json::json;
 /// Every definition of the group, in the order in which they are applied.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
-        schema::finish(
+        schema::optional_spec(schema::finish(
             Project::crd(),
             &[schema::rule(
                 "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",
                 "a project's name is the name of its namespace: a letter, then letters, digits and '-', at most 63",
             )],
-        ),
+        )),
         schema::finish(
             UnitSet::crd(),
             &[schema::rule(

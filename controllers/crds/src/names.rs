@@ -59,10 +59,12 @@ pub mod annotation {
     pub const INTENT_DIGEST: &str = "upm.syntropycloud.io/intent-digest";
     /// W3C trace context of the request that led to the object's present state.
     pub const TRACEPARENT: &str = "upm.syntropycloud.io/traceparent";
-    /// On a pod: please move the primary role away, I am about to restart it. The value is the reason.
-    pub const STEP_DOWN: &str = "upm.syntropycloud.io/step-down";
-    /// On a pod: since when (RFC 3339) the step-down is asked for.
-    pub const STEP_DOWN_SINCE: &str = "upm.syntropycloud.io/step-down-since";
+    /// On a pod: its gatekeeper is asked to let it go; `<reason>, <uid of the pod>`. See [`crate::leave`].
+    pub const LEAVE_REQUESTED: &str = "upm.syntropycloud.io/leave-requested";
+    /// On a pod: since when (RFC 3339) that is asked for.
+    pub const LEAVE_REQUESTED_AT: &str = "upm.syntropycloud.io/leave-requested-at";
+    /// On a pod: the gatekeeper's agreement; the uid of the pod.
+    pub const LEAVE_GRANTED: &str = "upm.syntropycloud.io/leave-granted";
     /// On Units and pods: digest of everything that needs a restart when it changes.
     pub const REVISION: &str = "upm.syntropycloud.io/revision";
     /// On Units and pods: the `restartedAt` they were started for.
@@ -158,6 +160,12 @@ pub fn ordinal(set: &str, unit: &str) -> Option<i32> {
     (ordinal >= 0 && unit_name(set, ordinal) == unit).then_some(ordinal)
 }
 
+/// The set that a unit of this name belongs to, when it is a unit's name.
+pub fn set_of_unit(unit: &str) -> Option<&str> {
+    let (set, _) = unit.rsplit_once('-')?;
+    ordinal(set, unit).map(|_| set)
+}
+
 /// The service that gives pods their host names.
 pub fn headless_service(set: &str) -> String {
     format!("{set}-headless-svc")
@@ -200,6 +208,11 @@ pub fn config_value(unit: &str) -> String {
 /// Copy of the package's PodTemplate, as earlier versions made it.
 pub fn pod_template(set: &str) -> String {
     format!("{set}-podtemplate")
+}
+
+/// PodDisruptionBudget of a set.
+pub fn disruption_budget(set: &str) -> String {
+    format!("{set}-pdb")
 }
 
 /// Secret with a unit's certificate.

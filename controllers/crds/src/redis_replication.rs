@@ -67,6 +67,12 @@ pub struct RedisReplicationSpec {
     /// Whether an election may lose writes that were not confirmed by enough members.
     #[serde(default)]
     pub data_loss_policy: DataLossPolicy,
+    /// The way out of a refused election: accepts exactly the loss that `status.refusal` states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
+    /// Whether a group in which every member is new and empty may begin.
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
     /// Pods of Sentinels that decide instead; the topology is then only followed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 253)))]
@@ -170,6 +176,31 @@ pub struct Switchover {
     pub expected_epoch: i64,
 }
 
+/// The acceptance of a stated loss.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failover {
+    /// Unique name of the request.
+    #[schemars(length(min = 1, max = 128))]
+    pub request_id: String,
+    /// The epoch that the refusal was stated in; in another epoch nothing is accepted.
+    #[schemars(range(min = 0))]
+    pub expected_epoch: i64,
+    /// `status.refusal.lossId`: names the member that will lead and the data that are given up. Another loss is not accepted.
+    #[schemars(length(min = 1, max = 64))]
+    pub accept_loss: String,
+}
+
+/// Whether a group may begin empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Bootstrap {
+    /// Members that are all new and empty begin a new group.
+    #[default]
+    Allow,
+    /// The group has served: members that are all new and empty mean that its data are gone, and nobody is elected.
+    Refuse,
+}
+
 /// Whether an election may lose writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DataLossPolicy {
@@ -244,10 +275,125 @@ pub struct RedisReplicationStatus {
     /// Outcome of the last switchover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switchover: Option<LastSwitchover>,
+    /// Member ids of the primary and the ackers by name: born with their volumes, so that another volume under the same name is not
+    /// taken for the one that acknowledged.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub member_ids: BTreeMap<String, String>,
+    /// Ackers that the primary does not admit any more: they are about to be taken off the ackers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub excluded: Vec<String>,
+    /// Grows with every change of epoch, primary, ackers, and what belongs to them: the primary refuses what an older record admits.
+    #[serde(default)]
+    pub record_version: i64,
+    /// Volumes that may have acknowledged in this epoch and whose members are not here any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub departed: Vec<DepartedVolume>,
+    /// Who counted in the epoch before, until the recorded one is known to have begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorEpoch>,
+    /// Why the last primary was elected, and what may have been lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_election: Option<LastElection>,
+    /// Why nobody can be elected, and the way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
     /// The last known position of every member, for an election after a full outage.
     #[serde(default)]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub positions: Vec<Position>,
+}
+
+/// A volume that may have acknowledged and is not here.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DepartedVolume {
+    /// Name of the member that had it.
+    #[serde(default)]
+    pub name: String,
+    /// Its member id; empty when it never told one.
+    #[serde(default)]
+    pub member_id: String,
+}
+
+/// Who counted in an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PriorEpoch {
+    /// The epoch.
+    #[serde(default)]
+    pub epoch: i64,
+    /// Its primary.
+    #[serde(default)]
+    pub primary: String,
+    /// The replicas whose acknowledgement counted.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub ackers: Vec<String>,
+    /// Member ids of all of them by name.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub member_ids: BTreeMap<String, String>,
+    /// Volumes that were not here any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub departed: Vec<DepartedVolume>,
+}
+
+/// Why a primary was elected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastElection {
+    /// The epoch that began.
+    #[serde(default)]
+    pub epoch: i64,
+    /// Who leads in it.
+    #[serde(default)]
+    pub primary: String,
+    /// What shows that nothing confirmed is lost, a CamelCase word.
+    #[serde(default)]
+    pub evidence: String,
+    /// What may have been lost; absent when nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_risk: Option<String>,
+}
+
+/// Why nobody can be elected, and the way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// The member that would lead after `spec.failover`; absent when no member with data is reachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
+    /// What would be lost then.
+    #[serde(default)]
+    pub loss: String,
+    /// Names exactly this candidate and this loss; `spec.failover.acceptLoss` repeats it. Empty without a candidate.
+    #[serde(default)]
+    pub loss_id: String,
+    /// Each of these facts would help.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub missing: Vec<MissingFact>,
+}
+
+/// A fact that is missing for a safe election.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MissingFact {
+    /// Its name, a CamelCase word.
+    #[serde(default)]
+    pub predicate: String,
+    /// About which member; empty for the group.
+    #[serde(default)]
+    pub member: String,
+    /// What is the case.
+    #[serde(default)]
+    pub detail: String,
 }
 
 /// What a member is.

@@ -1,6 +1,7 @@
 //! Pieces of schema that the derives cannot express, and the last touch on each definition.
 
 use crate::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSON;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
@@ -50,6 +51,33 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
 /// A CEL rule with the message that a violation shows.
 pub(crate) fn rule(rule: &str, message: &str) -> Value {
     json!({ "rule": rule, "message": message })
+}
+
+/// Accepts objects without `spec`, and gives them an empty one.
+pub(crate) fn optional_spec(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let Some(root) = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+        else {
+            continue;
+        };
+        if let Some(required) = &mut root.required {
+            required.retain(|field| field != "spec");
+        }
+        if root.required.as_ref().is_some_and(Vec::is_empty) {
+            root.required = None;
+        }
+        if let Some(spec) = root
+            .properties
+            .as_mut()
+            .and_then(|properties| properties.get_mut("spec"))
+        {
+            spec.default = Some(JSON(json!({})));
+        }
+    }
+    crd
 }
 
 /// Adds rules about the whole object, and the labels by which the chart finds its definitions.

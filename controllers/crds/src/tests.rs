@@ -170,3 +170,24 @@ fn a_units_name_gives_its_ordinal_and_nothing_else_does() {
         assert_eq!(names::ordinal("demo", other), None, "{other}");
     }
 }
+
+#[test]
+fn project_without_a_spec_is_accepted_as_one_with_an_empty_spec() {
+    let (_, schema) = schemas().swap_remove(0);
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    assert!(
+        !required.contains(&serde_json::json!("spec")),
+        "{required:?}"
+    );
+    assert_eq!(
+        schema["properties"]["spec"]["default"],
+        serde_json::json!({})
+    );
+}
+
+#[test]
+fn status_of_a_set_without_external_service_is_read() {
+    let status: UnitSetStatus =
+        serde_json::from_value(serde_json::json!({ "externalService": {} })).unwrap();
+    assert_eq!(status.external_service.unwrap().name, "");
+}

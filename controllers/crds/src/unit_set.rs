@@ -155,6 +155,18 @@ pub struct UnitSetSpec {
 }
 
 impl UnitSetSpec {
+    /// Paths of the fields that are set and have no effect: accepted for existing manifests.
+    pub fn ignored(&self) -> Vec<&'static str> {
+        let mut ignored = Vec::new();
+        if self.certificate_profile.is_some() {
+            ignored.push("spec.certificateProfile");
+        }
+        if self.pod_monitor.is_some() {
+            ignored.push("spec.podMonitor");
+        }
+        ignored
+    }
+
     /// Base name of the package's objects.
     pub fn package_name(&self) -> String {
         self.package
@@ -484,7 +496,8 @@ pub struct Synced {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceName {
-    /// Name of the service.
+    /// Name of the service; empty, as earlier versions wrote it, when there is none.
+    #[serde(default)]
     pub name: String,
 }
 

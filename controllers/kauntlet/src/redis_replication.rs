@@ -10,6 +10,7 @@
 pub mod agents;
 pub mod apply;
 pub mod election;
+pub mod leave;
 pub mod model;
 pub mod plan;
 pub mod read;

@@ -4,7 +4,7 @@ mod apply;
 mod drift;
 
 pub use apply::{Applied, apply, digest, stamped};
-pub use drift::covers;
+pub use drift::{covers, differences};
 
 use std::fmt::Debug;
 use std::future::Future;

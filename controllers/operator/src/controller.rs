@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::object::HasStatus;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::ObjectRef;
@@ -104,6 +105,15 @@ pub trait Controller: Send + Sync + 'static {
         plan: &Self::Plan,
     ) -> Option<<Self::Object as HasStatus>::Status>;
 
+    /// Says in the status that the change failed, and why, or takes that back. Pure. Nothing by default.
+    fn outcome(
+        &self,
+        _status: &mut <Self::Object as HasStatus>::Status,
+        _failure: Option<&Error>,
+        _now: Timestamp,
+    ) {
+    }
+
     /// Makes the change. Idempotent: a crash repeats it.
     fn apply(
         &self,
@@ -186,12 +196,24 @@ where
         }
         std::future::ready(())
     });
+    let events = finished.context.events.clone();
+    let reported = async {
+        objects
+            .reports()
+            .for_each(|unreadable| {
+                let events = events.clone();
+                async move { events.unreadable::<C::Object>(&unreadable).await }
+            })
+            .await;
+        std::future::pending::<Infallible>().await
+    };
     let drained = async {
         cancel.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
         () = all => Ok(()),
+        never = reported => match never {},
         () = drained => Err(Error::Deadline { what: format!("end the reconciles of {}", C::NAME), within: DRAIN }),
     }
 }
@@ -238,9 +260,12 @@ where
     let controller = frame.controller.as_ref();
     let observed = controller.observe(object).await?;
     let plan = controller.plan(object, &observed)?;
-    let status = controller.status(object, &observed, &plan);
+    let mut status = controller.status(object, &observed, &plan);
     // the status is written also when the change fails: it says what was seen
     let applied = controller.apply(object, plan).await;
+    if let Some(status) = &mut status {
+        controller.outcome(status, applied.as_ref().err(), Timestamp::now());
+    }
     if let Some(status) = status
         && object.status() != Some(&status)
     {
@@ -249,6 +274,10 @@ where
             Err(error) if error.is_not_found() => debug!("The object is gone, so is its status"),
             Err(error) => return applied.and(Err(error)),
         }
+    }
+    if let Some(words) = applied.as_ref().err().and_then(Error::refusal) {
+        let events = &frame.context.events;
+        events.warning(object, "Refused", "Apply", words).await;
     }
     applied
 }

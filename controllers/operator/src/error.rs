@@ -81,6 +81,27 @@ impl Error {
         }
     }
 
+    /// What the API server, or an admission policy or webhook behind it, refused, in its words. `None` for what helps itself by trying
+    /// again: conflicts, what is not there (yet), and a server that does not answer. The words about a Secret are not passed on.
+    pub fn refusal(&self) -> Option<String> {
+        let what = match self {
+            Self::Kube { what, .. } => what,
+            Self::Refused(why) => return Some(why.clone()),
+            Self::Deadline { .. } | Self::Conflict { .. } | Self::Cancelled | Self::Other(_) => {
+                return None;
+            }
+        };
+        let status = self.status()?;
+        let refused = (400..500).contains(&status.code) && !matches!(status.code, 404 | 409 | 429);
+        refused.then(|| {
+            if what.split(' ').any(|word| word == "Secret") {
+                self.public()
+            } else {
+                format!("{what}: {}", status.message)
+            }
+        })
+    }
+
     /// What may be shown in events: what was tried and the kind of answer, never the server's text, which may quote values.
     pub fn public(&self) -> String {
         match self {
@@ -93,5 +114,44 @@ impl Error {
             }
             Self::Other(_) => "an internal error; the log has the details".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(what: &str, code: u16) -> Error {
+        let status: kube::core::Status = serde_json::from_value(serde_json::json!({
+            "kind": "Status", "status": "Failure", "code": code, "reason": "Forbidden",
+            "message": "policy p denied: no pods for you",
+        }))
+        .unwrap();
+        Error::kube(what, kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn refusals_are_passed_on_in_the_servers_words() {
+        for code in [400, 403, 422] {
+            assert_eq!(
+                answered("create Pod demo-0", code).refusal().unwrap(),
+                "create Pod demo-0: policy p denied: no pods for you"
+            );
+        }
+        let private = answered("apply Secret demo", 403).refusal().unwrap();
+        assert!(!private.contains("for you"), "{private}");
+        assert_eq!(Error::Refused("no".into()).refusal().unwrap(), "no");
+    }
+
+    #[test]
+    fn what_helps_itself_is_no_refusal() {
+        for code in [404, 409, 429, 500, 503] {
+            assert_eq!(
+                answered("create Pod demo-0", code).refusal(),
+                None,
+                "{code}"
+            );
+        }
+        assert_eq!(Error::Cancelled.refusal(), None);
     }
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use tracing::debug;
+
+use crate::informer::Unreadable;
 
 /// The API accepts at most 1024 bytes.
 const MAX_NOTE_CHARS: usize = 250;
@@ -72,9 +75,36 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        let reference = object.object_ref(&());
+        self.about(&object.object_ref(&()), &event).await;
+    }
+
+    /// Something a person should look at, about an object that could not be read as one of its kind.
+    pub(crate) async fn unreadable<K: Resource<DynamicType = ()>>(&self, unreadable: &Unreadable) {
+        let metadata = unreadable.metadata.clone();
+        let reference = ObjectReference {
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            ..ObjectReference::default()
+        };
+        let note = format!("is left alone, it cannot be read: {}", unreadable.error);
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "Unreadable".to_owned(),
+            note: Some(note.chars().take(MAX_NOTE_CHARS).collect()),
+            action: "Read".to_owned(),
+            secondary: None,
+        };
+        self.about(&reference, &event).await;
+    }
+
+    async fn about(&self, reference: &ObjectReference, event: &Event) {
+        let reason = &event.reason;
         // an event is a courtesy: failing to publish it must not fail the reconcile
-        match tokio::time::timeout(DEADLINE, self.0.publish(&event, &reference)).await {
+        match tokio::time::timeout(DEADLINE, self.0.publish(event, reference)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, reason, "Did not publish an event"),
             Err(_) => debug!(reason, "Publishing an event took too long"),

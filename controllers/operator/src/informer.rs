@@ -22,6 +22,11 @@ use tracing::{debug, warn};
 
 use crate::Error;
 
+mod read;
+
+pub use read::Unreadable;
+use read::{Computed, Read, Record, Status, split};
+
 /// A stream of objects that shall be reconciled. It ends when the informer does.
 pub type Trigger<T> = BoxStream<'static, ObjectRef<T>>;
 
@@ -43,6 +48,10 @@ where
 {
     index: RwLock<Index<K>>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<K>>>>,
+    /// Objects that cannot be read, by namespace and name.
+    unreadable: Mutex<HashMap<(String, String), Unreadable>>,
+    /// Who is told of them.
+    reporters: Mutex<Vec<mpsc::UnboundedSender<Unreadable>>>,
     keys: Keys<K>,
     ready: watch::Sender<bool>,
 }
@@ -117,7 +126,8 @@ impl<K> Informer<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    /// Watches the objects that `config` selects, until `cancel`. They are kept without their `managedFields`.
+    /// Watches the objects that `config` selects, until `cancel`. They are kept without their `managedFields`. One that is not of the
+    /// form of its kind is not kept, see [`Informer::unreadable`].
     pub fn start(api: Api<K>, config: watcher::Config, cancel: &CancellationToken) -> Self {
         Self::start_indexed(api, config, cancel, |_| Vec::new())
     }
@@ -129,8 +139,8 @@ where
         cancel: &CancellationToken,
         keep: impl Fn(&str) -> bool + Send + 'static,
     ) -> Self {
-        let events = kept(watched(api, config), keep);
-        Self::over(events, cancel, |_| Vec::new())
+        let events = kept(watched::<K, Record>(api, config), keep);
+        Self::follow(events, cancel, |_| Vec::new())
     }
 
     /// Like [`Informer::start`], and keeps the objects findable by the keys that `keys` gives them.
@@ -140,12 +150,32 @@ where
         cancel: &CancellationToken,
         keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        Self::over(watched(api, config), cancel, keys)
+        Self::follow(watched::<K, Record>(api, config), cancel, keys)
+    }
+
+    /// Like [`Informer::start_indexed`], for a kind whose status this process computes from the rest: a status that another version
+    /// wrote, and that is not of the form of today, is read as none.
+    pub fn start_computed(
+        api: Api<K>,
+        config: watcher::Config,
+        cancel: &CancellationToken,
+        keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::follow(watched::<K, Computed>(api, config), cancel, keys)
     }
 
     /// An informer over any stream of watch events.
+    #[cfg(test)]
     pub(crate) fn over(
-        events: Events<K>,
+        events: BoxStream<'static, watcher::Result<Event<K>>>,
+        cancel: &CancellationToken,
+        keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::follow(readable(events), cancel, keys)
+    }
+
+    fn follow<S: Status>(
+        events: Events<K, S>,
         cancel: &CancellationToken,
         keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
@@ -159,6 +189,8 @@ where
         let shared = Arc::new(Shared {
             index: RwLock::new(index),
             subscribers: Mutex::default(),
+            unreadable: Mutex::default(),
+            reporters: Mutex::default(),
             keys: Box::new(keys),
             ready: watch::Sender::new(false),
         });
@@ -230,6 +262,36 @@ where
             .collect()
     }
 
+    /// The objects that cannot be read. Nobody acts on them, also not on what they were before.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        let unreadable = self.shared.unreadable.lock();
+        unreadable
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Tells of every object that cannot be read, those known now first, and again when it changed and still cannot.
+    pub(crate) fn reports(&self) -> BoxStream<'static, Unreadable> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut reporters = self
+            .shared
+            .reporters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for unreadable in self.unreadable() {
+            // the receiver is held below
+            let _ = sender.send(unreadable);
+        }
+        reporters.push(sender);
+        drop(reporters);
+        futures::stream::unfold(receiver, |mut receiver| async {
+            Some((receiver.recv().await?, receiver))
+        })
+        .boxed()
+    }
+
     /// Every object.
     pub fn all(&self) -> Vec<Arc<K>> {
         self.store.state()
@@ -261,28 +323,50 @@ where
     }
 }
 
-type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+type Events<K, S> = BoxStream<'static, watcher::Result<Event<Read<K, S>>>>;
 
-fn watched<K>(api: Api<K>, config: watcher::Config) -> Events<K>
+fn watched<K, S>(api: Api<K>, config: watcher::Config) -> Events<K, S>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    S: Status,
 {
+    let namespace = api.namespace().map(str::to_owned);
+    let client = api.into_client();
+    let api: Api<Read<K, S>> = match namespace {
+        Some(namespace) => Api::namespaced_with(client, &namespace, &()),
+        None => Api::all_with(client, &()),
+    };
     slim(watcher::watcher(api, config).default_backoff().boxed())
 }
 
+/// Objects that are there, as if they had been read.
+#[cfg(test)]
+fn readable<K: Resource + Send + 'static>(
+    events: BoxStream<'static, watcher::Result<Event<K>>>,
+) -> Events<K, Record> {
+    let read = |event| match event {
+        Event::Apply(object) => Event::Apply(Read::of(object)),
+        Event::InitApply(object) => Event::InitApply(Read::of(object)),
+        Event::Delete(object) => Event::Delete(Read::of(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    };
+    events.map_ok(read).boxed()
+}
+
 /// Who owns which field is the API server's business; held as trees it would be the largest part of most objects.
-fn slim<K: Resource + Send + 'static>(events: Events<K>) -> Events<K> {
+fn slim<K: Resource + Send + 'static, S: Status>(events: Events<K, S>) -> Events<K, S> {
     events
         .modify(|object| object.meta_mut().managed_fields = None)
         .boxed()
 }
 
 /// What happens to objects that `keep` says to be of interest.
-fn kept<K: Resource + Send + 'static>(
-    events: Events<K>,
+fn kept<K: Resource + Send + 'static, S: Status>(
+    events: Events<K, S>,
     keep: impl Fn(&str) -> bool + Send + 'static,
-) -> Events<K> {
-    let keeps = move |event: &Event<K>| match event {
+) -> Events<K, S> {
+    let keeps = move |event: &Event<Read<K, S>>| match event {
         Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
             keep(&object.name_any())
         }
@@ -291,13 +375,14 @@ fn kept<K: Resource + Send + 'static>(
     events.try_filter(move |event| ready(keeps(event))).boxed()
 }
 
-async fn follow<K>(
-    events: Events<K>,
+async fn follow<K, S>(
+    events: Events<K, S>,
     mut writer: Writer<K>,
     shared: Arc<Shared<K>>,
     cancel: CancellationToken,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    S: Status,
     (String, String): Hash + Eq,
 {
     let mut events = pin!(events.take_until(cancel.cancelled_owned()));
@@ -311,9 +396,24 @@ async fn follow<K>(
                 continue;
             }
         };
+        let event = match split(event) {
+            Ok(event) => event,
+            Err((there, unreadable)) => {
+                let reference = reference::<K>(&unreadable);
+                // what it was before is no longer what it is
+                if let Some(known) = writer.as_reader().get(&reference) {
+                    writer.apply_watcher_event(&Event::Delete(known.as_ref().clone()));
+                    shared.gone(known);
+                }
+                shared.cannot_read(unreadable, there);
+                continue;
+            }
+        };
         writer.apply_watcher_event(&event);
         match event {
             Event::Init => {
+                // those that still cannot be read are told of again
+                shared.all_readable();
                 let known = writer.as_reader().state().into_iter();
                 before = known
                     .map(|object| (ObjectRef::from_obj(object.as_ref()), object))
@@ -348,11 +448,67 @@ async fn follow<K>(
         .clear();
 }
 
+fn reference<K: Resource<DynamicType = ()>>(unreadable: &Unreadable) -> ObjectRef<K> {
+    let reference = ObjectRef::new(unreadable.metadata.name.as_deref().unwrap_or_default());
+    match &unreadable.metadata.namespace {
+        Some(namespace) => reference.within(namespace),
+        None => reference,
+    }
+}
+
 impl<K> Shared<K>
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
+    fn cannot_read(&self, unreadable: Unreadable, there: bool) {
+        let metadata = &unreadable.metadata;
+        let id = (
+            metadata.namespace.clone().unwrap_or_default(),
+            metadata.name.clone().unwrap_or_default(),
+        );
+        let mut known = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !there {
+            known.remove(&id);
+            return;
+        }
+        let before = known.insert(id.clone(), unreadable.clone());
+        drop(known);
+        if before.is_some_and(|before| before.error == unreadable.error) {
+            return;
+        }
+        warn!(
+            kind = %K::kind(&()),
+            namespace = id.0,
+            name = id.1,
+            error = unreadable.error,
+            "An object cannot be read and is left alone"
+        );
+        let mut reporters = self
+            .reporters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        reporters.retain(|reporter| reporter.send(unreadable.clone()).is_ok());
+    }
+
+    fn all_readable(&self) {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    fn readable(&self, object: &(String, String)) {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(object);
+    }
+
     fn changed(&self, object: Arc<K>) {
+        self.readable(&id(object.as_ref()));
         let keys = (self.keys)(&object);
         self.index
             .write()

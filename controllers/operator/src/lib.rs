@@ -18,6 +18,6 @@ pub use context::{Context, Settings};
 pub use controller::{Controller, Next, Object, Options, run};
 pub use error::Error;
 pub use events::Events;
-pub use informer::{Informer, Trigger};
+pub use informer::{Informer, Trigger, Unreadable};
 pub use kube::runtime::reflector::ObjectRef;
 pub use kube::runtime::watcher::Config as WatchConfig;

@@ -1,6 +1,7 @@
 //! What is made for a set, as pure functions from specs to objects.
 
 pub(crate) mod config_map;
+pub(crate) mod disruption;
 pub(crate) mod identity;
 pub(crate) mod namespace;
 pub(crate) mod pod;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt as _};
-use upm_crds::names::label;
+use upm_crds::names::{self, label};
 use upm_crds::{Unit, UnitSet};
 
 pub(crate) type Map = BTreeMap<String, String>;
@@ -46,6 +47,31 @@ pub(crate) fn set_meta(set: &UnitSet, name: String) -> ObjectMeta {
         owner_references: owner(set).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
+}
+
+/// The set that an object belongs to: by its owner, and by its label for what has none. A label can be changed by anybody.
+pub(crate) fn set_of_object<K: Resource>(object: &K) -> Option<String> {
+    let owner = |kind: &str| {
+        let owners = object.owner_references().iter();
+        owners
+            .filter(|owner| owner.kind == kind && owner.api_version.starts_with(names::GROUP))
+            .map(|owner| owner.name.as_str())
+            .next()
+    };
+    owner("UnitSet")
+        .or_else(|| owner("Unit").and_then(names::set_of_unit))
+        .or_else(|| object.labels().get(label::UNIT_SET).map(String::as_str))
+        .map(str::to_owned)
+}
+
+/// The unit that an object belongs to, as [`set_of_object`].
+pub(crate) fn unit_of_object<K: Resource>(object: &K) -> Option<String> {
+    let owners = object.owner_references().iter();
+    owners
+        .filter(|owner| owner.kind == "Unit" && owner.api_version.starts_with(names::GROUP))
+        .map(|owner| owner.name.clone())
+        .next()
+        .or_else(|| object.labels().get(label::UNIT).cloned())
 }
 
 /// The set of a unit, also for units of earlier versions that name it only in a label.

@@ -1,15 +1,21 @@
 //! What is known of the cluster: one watch per kind, shared by the three controllers.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplate, Service,
 };
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, Resource, ResourceExt as _};
 use upm_crds::names::{self, label};
-use upm_crds::{Project, Unit, UnitSet};
+use upm_crds::{Project, RedisReplication, Unit, UnitSet};
 use upm_operator::{Context, Error, Informer, ObjectRef, Trigger, WatchConfig};
+
+use crate::build::{set_of_object, unit_of_object};
+use crate::{facts, gatekeeper};
 
 /// How long the first reading of all kinds may take.
 const FIRST_READ: Duration = Duration::from_mins(2);
@@ -24,6 +30,8 @@ pub(crate) struct Caches {
     pub(crate) claims: Informer<PersistentVolumeClaim>,
     pub(crate) maps: Informer<ConfigMap>,
     pub(crate) services: Informer<Service>,
+    pub(crate) budgets: Informer<PodDisruptionBudget>,
+    pub(crate) topologies: Informer<RedisReplication>,
     pub(crate) namespaces: Informer<Namespace>,
     pub(crate) nodes: Informer<Node>,
     pub(crate) classes: Informer<StorageClass>,
@@ -44,29 +52,46 @@ fn namespace_key(namespace: &str) -> String {
 fn keys<K: Resource>(object: &K) -> Vec<String> {
     let namespace = object.namespace().unwrap_or_default();
     let mut keys = vec![namespace_key(&namespace)];
-    keys.extend(
-        object
-            .labels()
-            .get(label::UNIT_SET)
-            .map(|set| set_key(&namespace, set)),
-    );
+    keys.extend(set_of_object(object).map(|set| set_key(&namespace, &set)));
     keys
 }
 
-fn labelled_set<K: Resource>(object: &K) -> Vec<ObjectRef<UnitSet>> {
+fn no_keys<K>(_: &K) -> Vec<String> {
+    Vec::new()
+}
+
+fn of_set<K: Resource>(object: &K) -> Vec<ObjectRef<UnitSet>> {
     let namespace = object.namespace().unwrap_or_default();
-    let set = object.labels().get(label::UNIT_SET);
-    set.map(|set| ObjectRef::new(set).within(&namespace))
+    let set = set_of_object(object);
+    set.map(|set| ObjectRef::new(&set).within(&namespace))
         .into_iter()
         .collect()
 }
 
-fn labelled_unit<K: Resource>(object: &K) -> Vec<ObjectRef<Unit>> {
+fn of_unit<K: Resource>(object: &K) -> Vec<ObjectRef<Unit>> {
     let namespace = object.namespace().unwrap_or_default();
-    let unit = object.labels().get(label::UNIT);
-    unit.map(|unit| ObjectRef::new(unit).within(&namespace))
+    let unit = unit_of_object(object);
+    unit.map(|unit| ObjectRef::new(&unit).within(&namespace))
         .into_iter()
         .collect()
+}
+
+/// The sets that a topology names, when it names others than before. Its status, which says a lot and often, is none of their business.
+fn named_sets() -> impl Fn(&RedisReplication) -> Vec<ObjectRef<UnitSet>> + Send + 'static {
+    let seen: Mutex<HashMap<String, BTreeSet<String>>> = Mutex::default();
+    move |topology| {
+        let namespace = topology.namespace().unwrap_or_default();
+        let uid = topology.uid().unwrap_or_default();
+        let now = gatekeeper::sets(topology);
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.insert(uid.clone(), now.clone()).unwrap_or_default();
+        if now.is_empty() {
+            seen.remove(&uid);
+        }
+        now.symmetric_difference(&before)
+            .map(|set| ObjectRef::new(set).within(&namespace))
+            .collect()
+    }
 }
 
 fn project_of<K: Resource>(object: &K) -> Vec<ObjectRef<Project>> {
@@ -101,13 +126,20 @@ impl Caches {
         };
         let any = WatchConfig::default;
         let caches = Self {
-            sets: Informer::start_indexed(Api::all(client.clone()), any(), cancel, keys),
-            units: Informer::start_indexed(Api::all(client.clone()), any(), cancel, keys),
-            projects: Informer::start(Api::all(client.clone()), any(), cancel),
+            sets: Informer::start_computed(Api::all(client.clone()), any(), cancel, keys),
+            units: Informer::start_computed(Api::all(client.clone()), any(), cancel, keys),
+            projects: Informer::start_computed(Api::all(client.clone()), any(), cancel, no_keys),
             pods: Informer::start_indexed(Api::all(client.clone()), of_sets(), cancel, keys),
             claims: Informer::start_indexed(Api::all(client.clone()), of_sets(), cancel, keys),
             maps: Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys),
             services: Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys),
+            budgets: Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys),
+            topologies: Informer::start_indexed(
+                Api::all(client.clone()),
+                any(),
+                cancel,
+                gatekeeper::keys,
+            ),
             namespaces: Informer::start(Api::all(client.clone()), projects, cancel),
             nodes: Informer::start(Api::all(client.clone()), any(), cancel),
             classes: Informer::start(Api::all(client.clone()), any(), cancel),
@@ -132,6 +164,8 @@ impl Caches {
             self.claims.ready(FIRST_READ),
             self.maps.ready(FIRST_READ),
             self.services.ready(FIRST_READ),
+            self.budgets.ready(FIRST_READ),
+            self.topologies.ready(FIRST_READ),
             self.namespaces.ready(FIRST_READ),
             self.nodes.ready(FIRST_READ),
             self.classes.ready(FIRST_READ),
@@ -160,12 +194,39 @@ impl Caches {
         };
         let of_map = by_package(self.sets.clone());
         let of_pods = by_package(self.sets.clone());
+        let on_nodes = self.pods.clone();
+        let in_namespaces = self.sets.clone();
         vec![
-            self.units.trigger(labelled_set),
-            self.pods.trigger(labelled_set),
-            self.claims.trigger(labelled_set),
-            self.maps.trigger(labelled_set),
-            self.services.trigger(labelled_set),
+            self.units.trigger(of_set),
+            self.pods.trigger(of_set),
+            self.claims.trigger(of_set),
+            self.maps.trigger(of_set),
+            self.services.trigger(of_set),
+            self.budgets.trigger(of_set),
+            self.topologies.trigger(named_sets()),
+            // the sets of a namespace that became a project's
+            self.namespaces.trigger(move |namespace| {
+                let key = namespace_key(&namespace.name_any());
+                let sets = in_namespaces.indexed(&key);
+                sets.iter()
+                    .map(|set| ObjectRef::from_obj(set.as_ref()))
+                    .collect()
+            }),
+            self.nodes.trigger(move |node| {
+                let cordoned = node
+                    .spec
+                    .as_ref()
+                    .is_some_and(|spec| spec.unschedulable == Some(true));
+                if !cordoned {
+                    return Vec::new();
+                }
+                let name = node.name_any();
+                let all = on_nodes.all();
+                all.iter()
+                    .filter(|pod| facts::node_name(pod) == Some(name.as_str()))
+                    .flat_map(|pod| of_set(pod.as_ref()))
+                    .collect()
+            }),
             self.package_maps.trigger(move |map| of_map(map.name_any())),
             self.package_pods
                 .trigger(move |pods| of_pods(pods.name_any())),
@@ -176,8 +237,8 @@ impl Caches {
     pub(crate) fn unit_triggers(&self) -> Vec<Trigger<Unit>> {
         let pods = self.pods.clone();
         vec![
-            self.pods.trigger(labelled_unit),
-            self.claims.trigger(labelled_unit),
+            self.pods.trigger(of_unit),
+            self.claims.trigger(of_unit),
             self.nodes.trigger(move |node| {
                 let name = node.name_any();
                 let here = |pod: &&std::sync::Arc<Pod>| {
@@ -187,7 +248,7 @@ impl Caches {
                 pods.all()
                     .iter()
                     .filter(here)
-                    .flat_map(|pod| labelled_unit(pod.as_ref()))
+                    .flat_map(|pod| of_unit(pod.as_ref()))
                     .collect()
             }),
         ]
@@ -205,7 +266,7 @@ impl Caches {
         ]
     }
 
-    /// Everything of one kind in a namespace.
+    /// Everything of one kind in a namespace, also what cannot be read.
     pub(crate) fn in_namespace<K>(informer: &Informer<K>, namespace: &str) -> usize
     where
         K: Resource<DynamicType = ()>
@@ -216,6 +277,10 @@ impl Caches {
             + Sync
             + 'static,
     {
-        informer.indexed(&namespace_key(namespace)).len()
+        let unreadable = informer.unreadable();
+        let here = unreadable
+            .iter()
+            .filter(|object| object.metadata.namespace.as_deref() == Some(namespace));
+        informer.indexed(&namespace_key(namespace)).len() + here.count()
     }
 }

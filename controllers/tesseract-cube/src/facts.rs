@@ -3,10 +3,14 @@
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use upm_crds::leave;
 use upm_crds::names::{annotation, label};
 
 use crate::build::pod::revision_of;
-use crate::rollout::{PodFacts, Role};
+use crate::rollout::{Leave, PodFacts, Role};
+
+/// Key of the taint of a node that takes no new pods.
+const CORDONED: &str = "node.kubernetes.io/unschedulable";
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     pod.status
@@ -86,11 +90,15 @@ pub(crate) fn role(pod: &Pod) -> Option<Role> {
 
 /// The pod as the plans see it.
 pub(crate) fn pod_facts(pod: &Pod) -> PodFacts {
-    let asked = pod.annotations().contains_key(annotation::STEP_DOWN);
-    let since = pod
-        .annotations()
-        .get(annotation::STEP_DOWN_SINCE)
-        .and_then(|since| since.parse().ok());
+    let uid = pod.uid().unwrap_or_default();
+    let leave = leave::requested(pod.annotations(), &uid).map(|_| Leave {
+        since: pod
+            .annotations()
+            .get(annotation::LEAVE_REQUESTED_AT)
+            .and_then(|since| since.parse().ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+        granted: leave::granted(pod.annotations(), &uid),
+    });
     PodFacts {
         revision: revision_of(pod.annotations()),
         ready_since: ready_since(pod),
@@ -99,8 +107,28 @@ pub(crate) fn pod_facts(pod: &Pod) -> PodFacts {
             .creation_timestamp()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         role: role(pod),
-        step_down: asked.then(|| since.unwrap_or(Timestamp::UNIX_EPOCH)),
+        leave,
     }
+}
+
+/// Whether the pod's node is being drained: it takes no new pods, and this pod would not be put there again.
+pub(crate) fn is_drained(pod: &Pod, node: &Node) -> bool {
+    let cordoned = node
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.unschedulable == Some(true));
+    // a pod that tolerates the cordon would come back to the node, again and again
+    let tolerates = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.tolerations.iter().flatten())
+        .any(|toleration| {
+            toleration
+                .key
+                .as_deref()
+                .is_none_or(|key| key.is_empty() || key == CORDONED)
+        });
+    cordoned && !tolerates
 }
 
 /// `True`, `False` or `Unknown`: whether the node reports that it is ready.

@@ -10,6 +10,7 @@
 mod build;
 mod caches;
 mod facts;
+mod gatekeeper;
 #[cfg(test)]
 mod live;
 mod package;

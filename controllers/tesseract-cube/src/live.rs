@@ -4,19 +4,21 @@ mod control_plane;
 mod world;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, PersistentVolumeClaim, Pod, PodTemplate, Secret,
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplate, Secret,
 };
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use upm_crds::conditions::{find, is_true, kind};
+use upm_crds::names::{annotation, label};
 use upm_crds::{Project, UnitSet};
 
 use crate::build::tests::package;
 use crate::facts;
 use control_plane::ControlPlane;
-use world::{World, until};
+use world::{NODES, World, until};
 
 const PROJECT: &str = "cube-live";
 const SYSTEM: &str = "upm-system";
@@ -175,10 +177,16 @@ async fn a_set_lives_its_whole_life_on_a_real_api_server() {
     let namespaces: Api<Namespace> = Api::all(test.client.clone());
 
     foreign_namespace(&projects, &namespaces).await;
+    // as a manifest of today may be: without a spec
+    let manifest = json!({
+        "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "Project",
+        "metadata": { "name": PROJECT },
+    });
     projects
-        .create(
-            &PostParams::default(),
-            &Project::new(PROJECT, Default::default()),
+        .patch(
+            PROJECT,
+            &PatchParams::apply("live"),
+            &Patch::Apply(&manifest),
         )
         .await
         .unwrap();
@@ -201,6 +209,9 @@ async fn a_set_lives_its_whole_life_on_a_real_api_server() {
     assert_eq!(password.len(), 32);
 
     changes(&test, &world).await;
+    labels(&test).await;
+    maintenance(&test, &world).await;
+    drain(&test, &world).await;
     scaling(&test).await;
     stopping(&test, &world).await;
     volumes(&test, &password).await;
@@ -310,6 +321,123 @@ async fn changes(test: &Test, world: &World) {
     })
     .await;
     test.settled("after a failed pod").await;
+}
+
+/// Labels that somebody removed from a pod and a volume are put back, and a pod that is deleted without them is made again.
+async fn labels(test: &Test) {
+    let none: Value = json!({ "metadata": { "labels": null } });
+    let without = PatchParams::default();
+    test.pods
+        .patch("demo-1", &without, &Patch::Merge(&none))
+        .await
+        .unwrap();
+    test.claims
+        .patch("demo-1-data", &without, &Patch::Merge(&none))
+        .await
+        .unwrap();
+    until("labels are put back", async || {
+        let pod = test.pods.get("demo-1").await.unwrap();
+        let claim = test.claims.get("demo-1-data").await.unwrap();
+        let of = |labels: &std::collections::BTreeMap<String, String>| {
+            labels.get(label::UNIT).is_some_and(|unit| unit == "demo-1")
+                && labels.get(label::UNIT_SET).is_some_and(|set| set == "demo")
+        };
+        of(pod.labels()) && of(claim.labels())
+    })
+    .await;
+    test.pods
+        .patch("demo-2", &without, &Patch::Merge(&none))
+        .await
+        .unwrap();
+    let before = test.pods.get("demo-2").await.unwrap().uid();
+    let _ = test.pods.delete("demo-2", &DeleteParams::default()).await;
+    let begun = std::time::Instant::now();
+    until("the pod is made again", async || {
+        let pod = test.pods.get_opt("demo-2").await.unwrap();
+        pod.is_some_and(|pod| pod.uid() != before && facts::is_ready(&pod))
+    })
+    .await;
+    assert!(
+        begun.elapsed() < std::time::Duration::from_mins(1),
+        "not only with the resync"
+    );
+    test.settled("labels and pods are there").await;
+}
+
+async fn maintenance(test: &Test, world: &World) {
+    let units: Api<upm_crds::Unit> = Api::namespaced(test.client.clone(), PROJECT);
+    let held = |value: Value| {
+        Patch::Merge(json!({ "metadata": { "annotations": { annotation::MAINTENANCE: value } } }))
+    };
+    units
+        .patch("demo-1", &PatchParams::default(), &held(json!("true")))
+        .await
+        .unwrap();
+    world.forget().await;
+    test.change(json!({ "restartedAt": "2026-02-02T00:00:00Z" }))
+        .await;
+    until("all but the held one restart", async || {
+        test.reason(kind::PROGRESSING).await == "Maintenance"
+    })
+    .await;
+    let ended = world.ended().await;
+    assert_eq!(ended.len(), 2, "{ended:?}");
+    assert!(!ended.contains(&"demo-1".to_owned()), "{ended:?}");
+    units
+        .patch("demo-1", &PatchParams::default(), &held(Value::Null))
+        .await
+        .unwrap();
+    test.settled("the held one follows").await;
+    assert_eq!(world.ended().await.len(), 3);
+}
+
+/// A cordoned node gives its pods away one by one, the primary last, each only when it was let go; the budget allows no eviction.
+async fn drain(test: &Test, world: &World) {
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(test.client.clone(), PROJECT);
+    let budget = budgets.get("demo-pdb").await.unwrap().spec.unwrap();
+    let least = serde_json::to_value(budget.min_available).unwrap();
+    assert_eq!(least, json!(3), "nobody who serves is evicted");
+    until("the budget is counted", async || {
+        let budget = budgets.get("demo-pdb").await.unwrap();
+        budget.status.is_some_and(|status| {
+            status.observed_generation == budget.metadata.generation && status.current_healthy == 3
+        })
+    })
+    .await;
+    let before = test.pods.get("demo-0").await.unwrap();
+    // the client tries again and again when it is told to come back later
+    let patience = std::time::Duration::from_secs(5);
+    let params = EvictParams::default();
+    let evicted = tokio::time::timeout(patience, test.pods.evict("demo-0", &params)).await;
+    assert!(!matches!(evicted, Ok(Ok(_))), "evicted: {evicted:?}");
+    let after = test.pods.get("demo-0").await.unwrap();
+    assert_eq!(after.uid(), before.uid());
+    assert_eq!(after.metadata.deletion_timestamp, None);
+    let nodes: Api<Node> = Api::all(test.client.clone());
+    let cordon = |yes: bool| Patch::Merge(json!({ "spec": { "unschedulable": yes } }));
+    let primary = world.primary().await;
+    world.forget().await;
+    nodes
+        .patch(NODES[0], &PatchParams::default(), &cordon(true))
+        .await
+        .unwrap();
+    until("all pods are on the other node", async || {
+        let pods = test.pods.list(&Default::default()).await.unwrap().items;
+        pods.len() == 3
+            && pods
+                .iter()
+                .all(|pod| facts::node_name(pod) == Some(NODES[1]) && facts::is_ready(pod))
+    })
+    .await;
+    let ended = world.ended().await;
+    assert_eq!(ended.len(), 3, "each once: {ended:?}");
+    assert_eq!(ended.last(), Some(&primary), "the primary last: {ended:?}");
+    assert!(world.most_unavailable().await <= 1, "one at a time");
+    nodes
+        .patch(NODES[0], &PatchParams::default(), &cordon(false))
+        .await
+        .unwrap();
+    test.settled("after the drain").await;
 }
 
 async fn scaling(test: &Test) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
+use upm_crds::conditions;
 use upm_crds::names::finalizer;
 use upm_crds::{Project, ProjectStatus};
 use upm_operator::call::{self, Propagation};
@@ -72,6 +73,12 @@ impl Controller for Projects {
 
     fn status(&self, project: &Project, observed: &Observed, plan: &Plan) -> Option<ProjectStatus> {
         Some(plan::status(project, observed, plan))
+    }
+
+    fn outcome(&self, status: &mut ProjectStatus, failure: Option<&Error>, now: Timestamp) {
+        let words = failure.and_then(Error::refusal);
+        conditions::refused(&mut status.conditions, words, now);
+        conditions::observed(&mut status.conditions, status.observed_generation);
     }
 
     async fn apply(&self, project: &Project, plan: Plan) -> Result<Next, Error> {

@@ -1,8 +1,9 @@
-//! Which units are restarted now, for a change, a stop or a start. Pure: a table of units in, steps out.
+//! Which units are restarted now, for a change, a drain, a stop or a start. Pure: a table of units in, steps out.
 //!
-//! Replicas go first, highest ordinal first; the primary goes last, after its role was moved away. No unit that serves is
-//! taken down while as many as allowed are already unavailable. Running the plan again and again ends.
+//! Replicas go first, highest ordinal first; the primary goes last. No unit that serves is taken down while as many as allowed are
+//! already unavailable, and none that a topology names before its gatekeeper let it go. Running the plan again and again ends.
 
+mod drain;
 mod power;
 
 pub(crate) use power::{Power, power};
@@ -11,14 +12,45 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// How long a restarted unit may be without a role in a set whose members have roles, before the update goes on.
 pub(crate) const ROLE_GRACE: SignedDuration = SignedDuration::from_secs(60);
-/// How long a primary may take to hand over its role before that is reported.
-pub(crate) const STEP_DOWN_GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// How long a gatekeeper may take to let a unit go before that is reported.
+pub(crate) const LEAVE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Part of a unit in its topology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Primary,
     Replica,
+}
+
+/// Why a unit shall leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It restarts for a change.
+    Update,
+    /// Its node is being drained.
+    Drain,
+    /// The set gets smaller.
+    ScaleIn,
+}
+
+impl Why {
+    /// As the request says it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Update => "RollingUpdate",
+            Self::Drain => "NodeDrain",
+            Self::ScaleIn => "ScaleIn",
+        }
+    }
+}
+
+/// A request to leave that is on the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leave {
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// Whether the gatekeeper agreed.
+    pub(crate) granted: bool,
 }
 
 /// What the plan needs to know of a pod.
@@ -34,8 +66,8 @@ pub(crate) struct PodFacts {
     pub(crate) created: Timestamp,
     /// Its part in the topology.
     pub(crate) role: Option<Role>,
-    /// Since when it is asked to hand over its role.
-    pub(crate) step_down: Option<Timestamp>,
+    /// The request to let it go.
+    pub(crate) leave: Option<Leave>,
 }
 
 /// What the plan needs to know of a unit.
@@ -46,6 +78,12 @@ pub(crate) struct UnitFacts {
     pub(crate) next: String,
     /// What the next start of the pod shall use.
     pub(crate) target: String,
+    /// A topology names it: its gatekeeper is asked before it is taken down.
+    pub(crate) gated: bool,
+    /// A person works on it: it is left alone.
+    pub(crate) maintenance: bool,
+    /// The node of its pod is being drained.
+    pub(crate) drained: bool,
     /// Its pod.
     pub(crate) pod: Option<PodFacts>,
 }
@@ -84,6 +122,20 @@ impl UnitFacts {
             .as_ref()
             .is_some_and(|pod| pod.role == Some(Role::Primary))
     }
+
+    fn leave(&self) -> Option<Leave> {
+        self.pod.as_ref()?.leave
+    }
+
+    /// It is asked to leave.
+    pub(crate) fn asked(&self) -> bool {
+        self.leave().is_some() && self.pod.as_ref().is_some_and(|pod| !pod.terminating())
+    }
+
+    /// It may be taken down: nobody keeps a topology with it, it does not serve, or its gatekeeper agreed.
+    pub(crate) fn may_leave(&self) -> bool {
+        !self.gated || !self.serves() || self.leave().is_some_and(|leave| leave.granted)
+    }
 }
 
 /// Bounds of an update.
@@ -104,12 +156,14 @@ pub(crate) struct Bounds {
 pub(crate) enum Step {
     /// Write the target into the unit and delete its pod, if that is of another revision.
     Restart(i32),
+    /// Delete the pod of the unit: the next one of the same kind starts on another node.
+    Move(i32),
     /// Write the target into the unit; its pod stays.
     Write(i32),
-    /// Ask for the role to be moved away from this unit.
-    HandOver(i32),
+    /// Ask the gatekeeper to let this unit go.
+    Ask(i32, Why),
     /// Take that back.
-    KeepRole(i32),
+    TakeBack(i32),
 }
 
 /// Why an update does not go on right now.
@@ -119,9 +173,9 @@ pub(crate) enum Waiting {
     Settling(Vec<i32>),
     /// These units are not ready, and no more may be taken down.
     Unavailable(Vec<i32>),
-    /// The primary was asked to hand over its role.
-    Handover {
-        primary: i32,
+    /// The gatekeeper was asked to let these units go.
+    Leave {
+        units: Vec<i32>,
         since: Option<Timestamp>,
         overdue: bool,
     },
@@ -129,6 +183,8 @@ pub(crate) enum Waiting {
     Stuck(Vec<i32>),
     /// The user has to delete the pods of these units.
     User(Vec<i32>),
+    /// A person works on these units.
+    Maintenance(Vec<i32>),
 }
 
 /// What to do, and what is being waited for.
@@ -142,18 +198,53 @@ pub(crate) struct Decision {
     pub(crate) again: Option<Timestamp>,
 }
 
-/// Decides the next steps of an update.
+/// Decides the next steps of an update, and of the drains of nodes when no update takes anybody down.
 pub(crate) fn rollout(units: &[UnitFacts], bounds: &Bounds, now: Timestamp) -> Decision {
+    let mut leaving = Vec::new();
+    let (mut decision, in_flight) = if bounds.on_delete {
+        (on_delete(units, bounds.partition), Vec::new())
+    } else {
+        update(units, bounds, now, &mut leaving)
+    };
+    let busy = decision
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Restart(_)));
+    if !busy && leaving.is_empty() {
+        drain::plan(units, now, &mut decision, &mut leaving);
+    }
+    // nobody but those whose turn it is shall be let go
+    for unit in units.iter().filter(|unit| unit.asked()) {
+        let ordinal = unit.ordinal;
+        let goes = decision
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Restart(i) | Step::Move(i) if *i == ordinal));
+        if !leaving.contains(&ordinal) && !goes {
+            decision.steps.push(Step::TakeBack(ordinal));
+        }
+    }
+    if !decision.in_update.is_empty() || decision.waiting.is_some() {
+        decision.again = deadlines(&in_flight, &decision, bounds, now);
+    }
+    decision
+}
+
+fn update<'a>(
+    units: &'a [UnitFacts],
+    bounds: &Bounds,
+    now: Timestamp,
+    leaving: &mut Vec<i32>,
+) -> (Decision, Vec<&'a UnitFacts>) {
     let roles = units
         .iter()
         .any(|unit| unit.pod.as_ref().is_some_and(|pod| pod.role.is_some()));
-    let (mine, _kept): (Vec<&UnitFacts>, Vec<_>) = units
+    let (held, mine): (Vec<&UnitFacts>, Vec<_>) = units
         .iter()
-        .partition(|unit| unit.ordinal >= bounds.partition);
+        .filter(|unit| unit.ordinal >= bounds.partition)
+        // a pod that a person works on would go and not come back
+        .partition(|unit| unit.maintenance);
     let mut decision = Decision::default();
-    if bounds.on_delete {
-        return on_delete(&mine);
-    }
     let in_flight: Vec<&UnitFacts> = mine
         .iter()
         .copied()
@@ -165,45 +256,40 @@ pub(crate) fn rollout(units: &[UnitFacts], bounds: &Bounds, now: Timestamp) -> D
         .copied()
         .filter(|unit| unit.outdated())
         .collect();
+    let held: Vec<i32> = held
+        .into_iter()
+        .filter(|unit| unit.outdated())
+        .map(|unit| unit.ordinal)
+        .collect();
     let stuck = overdue(&in_flight, bounds.progress_deadline, now);
     if outdated.is_empty() {
-        decision.waiting = match (stuck.is_empty(), in_flight.is_empty()) {
-            (false, _) => Some(Waiting::Stuck(stuck)),
-            (true, false) => Some(Waiting::Settling(decision.in_update.clone())),
-            (true, true) => None,
+        decision.waiting = if !stuck.is_empty() {
+            Some(Waiting::Stuck(stuck))
+        } else if !in_flight.is_empty() {
+            Some(Waiting::Settling(decision.in_update.clone()))
+        } else if !held.is_empty() {
+            Some(Waiting::Maintenance(held))
+        } else {
+            None
         };
     } else if stuck.is_empty() {
+        let flying = in_flight.len();
         advance(
             units,
             &outdated,
-            in_flight.len(),
+            flying,
             bounds,
             now,
             &mut decision,
+            leaving,
         );
     } else {
         decision.waiting = Some(Waiting::Stuck(stuck));
     }
-    // nobody but the one whose turn it is shall hand over its role
-    let asked = units.iter().filter(|unit| {
-        unit.pod
-            .as_ref()
-            .is_some_and(|pod| pod.step_down.is_some() && !pod.terminating())
-    });
-    for unit in asked {
-        let wanted = matches!(decision.waiting, Some(Waiting::Handover { primary, .. }) if primary == unit.ordinal);
-        let goes = decision.steps.contains(&Step::Restart(unit.ordinal));
-        if !wanted && !goes {
-            decision.steps.push(Step::KeepRole(unit.ordinal));
-        }
-    }
-    if !decision.in_update.is_empty() || decision.waiting.is_some() {
-        decision.again = deadlines(&in_flight, &decision, bounds, now);
-    }
-    decision
+    (decision, in_flight)
 }
 
-/// Chooses units to restart while the bounds allow it.
+/// Chooses units to restart, or to ask for, while the bounds allow it.
 fn advance(
     units: &[UnitFacts],
     outdated: &[&UnitFacts],
@@ -211,6 +297,7 @@ fn advance(
     bounds: &Bounds,
     now: Timestamp,
     decision: &mut Decision,
+    leaving: &mut Vec<i32>,
 ) {
     let mut unavailable = units.iter().filter(|unit| !unit.serves()).count();
     let mut order: Vec<&UnitFacts> = outdated
@@ -229,8 +316,12 @@ fn advance(
         }
         in_flight += 1;
         unavailable += usize::from(costs);
-        decision.steps.push(Step::Restart(unit.ordinal));
-        decision.in_update.push(unit.ordinal);
+        if unit.may_leave() {
+            decision.steps.push(Step::Restart(unit.ordinal));
+            decision.in_update.push(unit.ordinal);
+        } else {
+            ask(unit, Why::Update, decision, leaving);
+        }
     }
     let down: Vec<i32> = units
         .iter()
@@ -238,10 +329,12 @@ fn advance(
         .map(|unit| unit.ordinal)
         .collect();
     if left || in_flight > 0 {
-        decision.waiting = Some(if decision.in_update.is_empty() {
+        decision.waiting = Some(if !decision.in_update.is_empty() {
+            Waiting::Settling(decision.in_update.clone())
+        } else if leaving.is_empty() {
             Waiting::Unavailable(down)
         } else {
-            Waiting::Settling(decision.in_update.clone())
+            leave(units, leaving, now)
         });
         return;
     }
@@ -262,46 +355,54 @@ fn advance(
     let somebody_else_serves = units
         .iter()
         .any(|unit| unit.ordinal != primary.ordinal && unit.serves());
-    if units.len() == 1 || (!primary.serves() && !somebody_else_serves) {
-        // nobody can take over: in place
+    let alone = units.len() == 1 || (!primary.serves() && !somebody_else_serves);
+    if !alone && !others_down.is_empty() {
+        decision.waiting = Some(Waiting::Unavailable(others_down));
+        return;
+    }
+    // one that does not serve may still lead: its gatekeeper decides, unless nobody could take over
+    let ends = primary.pod.as_ref().is_some_and(PodFacts::terminating);
+    let granted = primary.leave().is_some_and(|leave| leave.granted);
+    let kept = primary.gated && !alone && !granted && !ends;
+    if primary.may_leave() && !kept {
         decision.steps.push(Step::Restart(primary.ordinal));
         decision.in_update.push(primary.ordinal);
         decision.waiting = Some(Waiting::Settling(vec![primary.ordinal]));
         return;
     }
-    if !others_down.is_empty() {
-        decision.waiting = Some(Waiting::Unavailable(others_down));
-        return;
-    }
-    decision.waiting = Some(handover(primary, now));
-    if primary
-        .pod
-        .as_ref()
-        .is_some_and(|pod| pod.step_down.is_none())
-    {
-        decision.steps.push(Step::HandOver(primary.ordinal));
-    }
+    ask(primary, Why::Update, decision, leaving);
+    decision.waiting = Some(leave(units, leaving, now));
 }
 
-/// The wait for a primary to hand over its role.
-pub(crate) fn handover(primary: &UnitFacts, now: Timestamp) -> Waiting {
-    let since = primary.pod.as_ref().and_then(|pod| pod.step_down);
-    let overdue = since.is_some_and(|since| now.duration_since(since) >= STEP_DOWN_GRACE);
-    Waiting::Handover {
-        primary: primary.ordinal,
-        since,
-        overdue,
+/// Asks for the unit once, and waits for the answer.
+fn ask(unit: &UnitFacts, why: Why, decision: &mut Decision, leaving: &mut Vec<i32>) {
+    if !unit.asked() {
+        decision.steps.push(Step::Ask(unit.ordinal, why));
     }
+    leaving.push(unit.ordinal);
 }
 
-fn on_delete(mine: &[&UnitFacts]) -> Decision {
-    let steps = mine
+/// The wait for the gatekeeper to let these units go.
+pub(crate) fn leave(units: &[UnitFacts], leaving: &[i32], now: Timestamp) -> Waiting {
+    let since = units
         .iter()
+        .filter(|unit| leaving.contains(&unit.ordinal))
+        .filter_map(|unit| Some(unit.leave()?.since))
+        .min();
+    Waiting::Leave {
+        units: leaving.to_vec(),
+        since,
+        overdue: since.is_some_and(|since| now.duration_since(since) >= LEAVE_GRACE),
+    }
+}
+
+fn on_delete(units: &[UnitFacts], partition: i32) -> Decision {
+    let mine = || units.iter().filter(|unit| unit.ordinal >= partition);
+    let steps = mine()
         .filter(|unit| unit.outdated())
         .map(|unit| Step::Write(unit.ordinal))
         .collect();
-    let old: Vec<i32> = mine
-        .iter()
+    let old: Vec<i32> = mine()
         .filter(|unit| unit.pod.is_some() && !unit.updated())
         .map(|u| u.ordinal)
         .collect();
@@ -345,11 +446,11 @@ fn deadlines(
         Some(since) => since + ROLE_GRACE,
         None => pod.created + bounds.progress_deadline,
     });
-    let handover = match &decision.waiting {
-        Some(Waiting::Handover { since, .. }) => Some(since.unwrap_or(now) + STEP_DOWN_GRACE),
+    let leave = match &decision.waiting {
+        Some(Waiting::Leave { since, .. }) => Some(since.unwrap_or(now) + LEAVE_GRACE),
         _ => None,
     };
-    settle.chain(handover).filter(|moment| *moment > now).min()
+    settle.chain(leave).filter(|moment| *moment > now).min()
 }
 
 #[cfg(test)]

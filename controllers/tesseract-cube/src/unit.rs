@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use upm_crds::conditions;
 use upm_crds::names::{self, finalizer};
 use upm_crds::{Unit, UnitStatus};
 use upm_operator::authority::ClusterAuthority;
@@ -35,6 +36,8 @@ pub(crate) struct Units {
 pub(crate) struct Observed {
     pub(crate) now: Timestamp,
     pub(crate) pod: Option<Arc<Pod>>,
+    /// The watch does not show the pod: nothing will tell when it changes.
+    pub(crate) unwatched: bool,
     /// The claims of the unit by name.
     pub(crate) claims: BTreeMap<String, Arc<PersistentVolumeClaim>>,
     /// Storage classes that let volumes grow.
@@ -57,7 +60,14 @@ impl Controller for Units {
         let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
         let now = Timestamp::now();
         let secret = call::get_opt(&secrets, &names::identity_secret(&name)).await?;
-        let pod = self.caches.pods.get(&namespace, &name);
+        let watched = self.caches.pods.get(&namespace, &name);
+        let pod = if let Some(pod) = &watched {
+            Some(Arc::clone(pod))
+        } else {
+            // a pod whose labels somebody removed is outside the watch's filter; it is there all the same
+            let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
+            call::get_opt(&pods, &name).await?.map(Arc::new)
+        };
         let node = pod
             .as_deref()
             .and_then(facts::node_name)
@@ -70,6 +80,7 @@ impl Controller for Units {
         Ok(Observed {
             now,
             node_ready: facts::node_ready(node.as_deref()).to_owned(),
+            unwatched: pod.is_some() && watched.is_none(),
             pod,
             claims: claims
                 .into_iter()
@@ -90,6 +101,16 @@ impl Controller for Units {
 
     fn status(&self, unit: &Unit, observed: &Observed, plan: &Plan) -> Option<UnitStatus> {
         Some(status::status(unit, observed, plan))
+    }
+
+    fn outcome(&self, status: &mut UnitStatus, failure: Option<&Error>, now: Timestamp) {
+        let words = failure.and_then(Error::refusal);
+        if let Some(words) = &words {
+            // the set's status quotes it
+            status.task.clone_from(words);
+        }
+        conditions::refused(&mut status.conditions, words, now);
+        conditions::observed(&mut status.conditions, status.observed_generation);
     }
 
     async fn apply(&self, unit: &Unit, plan: Plan) -> Result<Next, Error> {
@@ -132,7 +153,9 @@ impl Units {
                     .cloned()
                     .unwrap_or_default();
                 if volume::belongs_to(&found, &uid) {
-                    Ok(())
+                    // it was there and not seen: its labels were removed
+                    let labels = json!({ "metadata": { "labels": claim.metadata.labels } });
+                    call::patch_merge(&api, &name, &labels).await.map(drop)
                 } else {
                     let why =
                         format!("claim {name} was not made for this set; no pod is started on it");
@@ -142,6 +165,10 @@ impl Units {
                         .await;
                     Err(Error::Refused(why))
                 }
+            }
+            ClaimStep::Label { name, labels } => {
+                let patch = json!({ "metadata": { "labels": labels } });
+                call::patch_merge(&api, name, &patch).await.map(drop)
             }
             ClaimStep::Grow { name, size } => {
                 let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
@@ -208,6 +235,13 @@ impl Units {
             }
         }
     }
+}
+
+/// Whether a person works on the unit: it is neither started, stopped nor restarted.
+pub(crate) fn in_maintenance(unit: &Unit) -> bool {
+    unit.annotations()
+        .get(names::annotation::MAINTENANCE)
+        .is_some_and(|value| value == "true")
 }
 
 /// How long a pod must have lived before one that ended at once is replaced.

@@ -6,19 +6,22 @@ mod plan;
 mod status;
 mod teardown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
+use upm_crds::conditions;
 use upm_crds::names::{self, label};
-use upm_crds::{FieldError, Unit, UnitSet, UnitSetStatus, Validate as _};
+use upm_crds::{FieldError, RedisReplication, Unit, UnitSet, UnitSetStatus, Validate as _};
 use upm_operator::call;
 use upm_operator::{Context, Controller, Error, Next, Settings};
 
 use crate::build::secret;
 use crate::caches::{Caches, set_key};
+use crate::facts;
+use crate::gatekeeper::{self, Gate};
 use crate::package::{Missing, Package};
 use crate::values;
 pub(crate) use plan::Plan;
@@ -63,6 +66,12 @@ pub(crate) struct Observed {
     pub(crate) claims: BTreeMap<String, Arc<PersistentVolumeClaim>>,
     pub(crate) maps: BTreeMap<String, Arc<ConfigMap>>,
     pub(crate) services: BTreeMap<String, Arc<Service>>,
+    /// Whether the namespace is a project's: in others the agent may be refused whatever it makes.
+    pub(crate) in_project: bool,
+    /// Which units a topology names.
+    pub(crate) gate: Gate,
+    /// Ordinals of the pods whose nodes are being drained.
+    pub(crate) drained: BTreeSet<i32>,
     pub(crate) secret: SecretState,
 }
 
@@ -91,6 +100,12 @@ impl Controller for UnitSets {
 
     fn status(&self, set: &UnitSet, observed: &Observed, plan: &Plan) -> Option<UnitSetStatus> {
         Some(status::status(set, observed, plan))
+    }
+
+    fn outcome(&self, status: &mut UnitSetStatus, failure: Option<&Error>, now: Timestamp) {
+        let words = failure.and_then(Error::refusal);
+        conditions::refused(&mut status.conditions, words, now);
+        conditions::observed(&mut status.conditions, status.observed_generation);
     }
 
     async fn apply(&self, set: &UnitSet, plan: Plan) -> Result<Next, Error> {
@@ -131,21 +146,31 @@ impl UnitSets {
             |_| Ok(String::new()),
             |p| values::merged(&p.value, &set.spec.type_, &set.spec.parameters),
         );
-        let (units, pods) = match source {
+        let (units, pods, topologies) = match source {
             Source::Watched => (
                 self.caches.units.indexed(&key),
                 self.caches.pods.indexed(&key),
+                self.caches.topologies.indexed(&key),
             ),
             Source::Live => self.live(&namespace, &name).await?,
         };
+        let pods = by_ordinal(&name, pods);
+        let on_drained_node = |pod: &Pod| {
+            let node = facts::node_name(pod).and_then(|node| self.caches.nodes.get("", node));
+            node.is_some_and(|node| facts::is_drained(pod, &node))
+        };
+        let drained = pods.iter().filter(|(_, pod)| on_drained_node(pod));
         Ok(Observed {
+            drained: drained.map(|(ordinal, _)| *ordinal).collect(),
+            in_project: self.caches.namespaces.get("", &namespace).is_some(),
+            gate: Gate::of(&topologies),
             now: Timestamp::now(),
             errors: set.spec.validate(),
             package,
             value,
             settings: Arc::clone(&self.context.settings),
             units: by_ordinal(&name, units),
-            pods: by_ordinal(&name, pods),
+            pods,
             claims: named(self.caches.claims.indexed(&key)),
             maps: named(self.caches.maps.indexed(&key)),
             services: named(self.caches.services.indexed(&key)),
@@ -157,15 +182,25 @@ impl UnitSets {
         &self,
         namespace: &str,
         set: &str,
-    ) -> Result<(Vec<Arc<Unit>>, Vec<Arc<Pod>>), Error> {
+    ) -> Result<(Vec<Arc<Unit>>, Vec<Arc<Pod>>, Vec<Arc<RedisReplication>>), Error> {
         let selector = format!("{}={set}", label::UNIT_SET);
         let units: Api<Unit> = Api::namespaced(self.context.client.clone(), namespace);
         let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
-        let (units, pods) =
-            tokio::try_join!(call::list(&units, &selector), call::list(&pods, &selector))?;
+        let topologies: Api<RedisReplication> =
+            Api::namespaced(self.context.client.clone(), namespace);
+        let (units, pods, topologies) = tokio::try_join!(
+            call::list(&units, &selector),
+            call::list(&pods, &selector),
+            call::list(&topologies, ""),
+        )?;
+        let topologies = topologies
+            .items
+            .into_iter()
+            .filter(|topology| gatekeeper::sets(topology).contains(set));
         Ok((
             units.items.into_iter().map(Arc::new).collect(),
             pods.items.into_iter().map(Arc::new).collect(),
+            topologies.map(Arc::new).collect(),
         ))
     }
 

@@ -27,6 +27,7 @@ async fn unpacked(coding: Coding, packed: Bytes, limit: usize) -> Result<Bytes, 
     let bounds = inbound::Bounds {
         bytes: Some(limit),
         pause: None,
+        total: None,
     };
     inbound::collect(inbound::bounded(body, bounds, &fault), &fault).await
 }

@@ -227,3 +227,18 @@ async fn sockets_over_http_2_are_refused_like_the_others() {
     drop((http, opened));
     gateway.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_says_nothing_is_closed() {
+    let server = Server::start("a");
+    let gateway = Running::with(&[&server], |settings| {
+        settings.config.body_timeout = std::time::Duration::from_millis(200);
+    })
+    .await;
+    let mut silent = open(&gateway, "/demo.echo.Echo/Chat", &[]).await.unwrap();
+    let told = next(&mut silent).await;
+    assert!(told.to_string().contains("BODY_TOO_SLOW"), "{told}");
+    let code = close(&mut silent).await;
+    assert_eq!(code, CloseCode::from(4004), "DEADLINE_EXCEEDED");
+    gateway.end().await;
+}

@@ -36,6 +36,9 @@ rate-per-principal = { per-second = {{ .perSecond | toJson }}, burst = {{ int64 
 {{- with $values.gateway.allowedOrigins }}
 allowed-origins = {{ toJson . }}
 {{- end }}
+{{- with $values.gateway.trustedProxies }}
+trusted-proxies = {{ toJson . }}
+{{- end }}
 max-body-bytes = {{ int64 $values.gateway.maxBodyBytes }}
 {{- if $values.gateway.accessLog }}
 access-log = "-"

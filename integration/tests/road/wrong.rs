@@ -337,8 +337,8 @@ fn a_caller_without_permission_or_token_is_refused_and_the_refusal_is_recorded()
 fn viewer(world: &World, project: &str) -> Api {
     let api = world.api();
     let password = format!("pw-{}", uuid::Uuid::new_v4());
-    let user = json!({"displayName": "Watcher"});
-    let made = api.call("POST", "/v1/users?userId=watcher", Some(&user));
+    let user = json!({"userId": "watcher", "user": {"displayName": "Watcher"}});
+    let made = api.call("POST", "/v1/users", Some(&user));
     assert!(matches!(made.status, 200 | 409), "{}", made.body);
     let reset = json!({"newPassword": password});
     api.call("POST", "/v1/users/watcher:resetPassword", Some(&reset))

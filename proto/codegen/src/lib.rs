@@ -1,8 +1,9 @@
 //! Makes `proto/src/gen` from the `.proto` files: messages, clients and servers, the descriptor set, and the table of method policies.
 //!
-//! Its one invariant: a method without a policy does not generate.
+//! Two invariants: a method without a policy does not generate, and neither does one whose REST form has a secret in its URL.
 
 mod policy;
+mod secrets;
 
 use std::{
     fs,
@@ -15,7 +16,7 @@ use prost_reflect::DescriptorPool;
 /// Generates everything from the `.proto` files under `root` into `out`.
 ///
 /// # Errors
-/// When a file does not compile, a method has no policy, or `out` cannot be written.
+/// When a file does not compile, a method has no policy or puts a secret into its URL, or `out` cannot be written.
 pub fn generate(root: &Path, out: &Path) -> anyhow::Result<()> {
     let files = proto_files(&root.join("upm"))?
         .into_iter()
@@ -32,6 +33,7 @@ pub fn generate(root: &Path, out: &Path) -> anyhow::Result<()> {
     let encoded = compiler.encode_file_descriptor_set();
     fs::write(out.join("descriptor.bin"), &encoded)?;
     let pool = DescriptorPool::decode(encoded.as_slice())?;
+    secrets::check(&pool)?;
     fs::write(out.join("policy.rs"), policy::table(&pool)?)?;
 
     tonic_prost_build::configure()

@@ -55,6 +55,15 @@ fn row(
         ("ACCESS_UNSPECIFIED", false) | (_, true) => {}
         (_, false) => bail!("a permission excludes access {access}"),
     }
+    let callers = texts(policy, "callers");
+    match (access.as_str(), callers.is_empty()) {
+        ("INTERNAL", true) => bail!("an INTERNAL method names its callers"),
+        ("INTERNAL", false) | (_, true) => {}
+        (_, false) => bail!("only an INTERNAL method has callers"),
+    }
+    if callers.iter().any(|caller| caller == "gateway") {
+        bail!("the gateway calls for strangers: it is no caller of INTERNAL methods");
+    }
     let streaming = method.is_client_streaming() || method.is_server_streaming();
     let timeout = timeout(policy);
     if timeout.is_none() && !streaming {
@@ -63,7 +72,7 @@ fn row(
     let mut out = String::new();
     write!(
         out,
-        "    Method {{ path: {path:?}, input: {:?}, client_streaming: {}, server_streaming: {}, permission: {permission:?}, access: Access::{}, audit: Audit::{}, idempotency: Idempotency::{}, timeout: {}, route_by: {}, scope: {} }},",
+        "    Method {{ path: {path:?}, input: {:?}, client_streaming: {}, server_streaming: {}, permission: {permission:?}, access: Access::{}, audit: Audit::{}, idempotency: Idempotency::{}, timeout: {}, route_by: {}, scope: {}, callers: &{callers:?} }},",
         method.input().full_name(),
         method.is_client_streaming(),
         method.is_server_streaming(),
@@ -93,6 +102,19 @@ fn text(message: &DynamicMessage, field: &str) -> String {
     message
         .get_field_by_name(field)
         .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn texts(message: &DynamicMessage, field: &str) -> Vec<String> {
+    message
+        .get_field_by_name(field)
+        .and_then(|list| {
+            let texts = list
+                .as_list()?
+                .iter()
+                .filter_map(|v| v.as_str().map(str::to_owned));
+            Some(texts.collect())
+        })
         .unwrap_or_default()
 }
 

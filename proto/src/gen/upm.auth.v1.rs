@@ -267,6 +267,16 @@ pub struct TestPermissionsResponse {
     #[prost(string, repeated, tag = "1")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// A project that was deleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForgetProjectRequest {
+    /// `projects/{project}`.
+    #[prost(string, tag = "1")]
+    pub project: ::prost::alloc::string::String,
+    /// Its uid.
+    #[prost(string, tag = "2")]
+    pub project_uid: ::prost::alloc::string::String,
+}
 /// Asks for the policy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchPolicyRequest {
@@ -453,7 +463,8 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("upm.auth.v1.AuthService", "Login"));
             self.inner.unary(req, path, codec).await
         }
-        /// Trades a refresh token for new tokens; the old one ends. Using an ended one ends the whole family. Errors: UNAUTHENTICATED `REFRESH_TOKEN_INVALID`.
+        /// Trades a refresh token for new tokens; the old one ends. The same caller gets the same answer for ten seconds more, because answers can
+        /// be lost and commands can run at once; using an ended one otherwise ends the whole family. Errors: UNAUTHENTICATED `REFRESH_TOKEN_INVALID`.
         pub async fn refresh(
             &mut self,
             request: impl tonic::IntoRequest<super::RefreshRequest>,
@@ -568,7 +579,8 @@ pub mod auth_service_server {
             &self,
             request: tonic::Request<super::LoginRequest>,
         ) -> std::result::Result<tonic::Response<super::TokenResponse>, tonic::Status>;
-        /// Trades a refresh token for new tokens; the old one ends. Using an ended one ends the whole family. Errors: UNAUTHENTICATED `REFRESH_TOKEN_INVALID`.
+        /// Trades a refresh token for new tokens; the old one ends. The same caller gets the same answer for ten seconds more, because answers can
+        /// be lost and commands can run at once; using an ended one otherwise ends the whole family. Errors: UNAUTHENTICATED `REFRESH_TOKEN_INVALID`.
         async fn refresh(
             &self,
             request: tonic::Request<super::RefreshRequest>,
@@ -1191,7 +1203,8 @@ pub mod role_service_client {
                 .insert(GrpcMethod::new("upm.auth.v1.RoleService", "ListRoleBindings"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a role to a user, on the platform or in one project. A binding that exists is returned. The caller must have every permission of the role.
+        /// Gives a role to a user, on the platform or in one project that exists. A binding that exists is returned. The caller must have every
+        /// permission of the role there. It ends with the user and with the project, not with their names.
         pub async fn create_role_binding(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateRoleBindingRequest>,
@@ -1213,7 +1226,8 @@ pub mod role_service_client {
                 .insert(GrpcMethod::new("upm.auth.v1.RoleService", "CreateRoleBinding"));
             self.inner.unary(req, path, codec).await
         }
-        /// Takes a role away. Errors: FAILED_PRECONDITION `LAST_ADMINISTRATOR`.
+        /// Takes a role away. The caller must have every permission of the role there. Errors: FAILED_PRECONDITION `LAST_ADMINISTRATOR`,
+        /// PERMISSION_DENIED `PERMISSION_NOT_HELD`.
         pub async fn delete_role_binding(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteRoleBindingRequest>,
@@ -1286,12 +1300,14 @@ pub mod role_service_server {
             tonic::Response<super::ListRoleBindingsResponse>,
             tonic::Status,
         >;
-        /// Gives a role to a user, on the platform or in one project. A binding that exists is returned. The caller must have every permission of the role.
+        /// Gives a role to a user, on the platform or in one project that exists. A binding that exists is returned. The caller must have every
+        /// permission of the role there. It ends with the user and with the project, not with their names.
         async fn create_role_binding(
             &self,
             request: tonic::Request<super::CreateRoleBindingRequest>,
         ) -> std::result::Result<tonic::Response<super::RoleBinding>, tonic::Status>;
-        /// Takes a role away. Errors: FAILED_PRECONDITION `LAST_ADMINISTRATOR`.
+        /// Takes a role away. The caller must have every permission of the role there. Errors: FAILED_PRECONDITION `LAST_ADMINISTRATOR`,
+        /// PERMISSION_DENIED `PERMISSION_NOT_HELD`.
         async fn delete_role_binding(
             &self,
             request: tonic::Request<super::DeleteRoleBindingRequest>,
@@ -1883,6 +1899,29 @@ pub mod policy_service_client {
                 .insert(GrpcMethod::new("upm.auth.v1.PolicyService", "TestPermissions"));
             self.inner.unary(req, path, codec).await
         }
+        /// Takes all bindings in a project away that was deleted, so that nobody has a role in another project of its name. Module `resource`
+        /// calls it. Idempotent.
+        pub async fn forget_project(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForgetProjectRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/upm.auth.v1.PolicyService/ForgetProject",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("upm.auth.v1.PolicyService", "ForgetProject"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Streams what the modules need to decide locally: first everything, then the whole again after each change.
         pub async fn watch_policy(
             &mut self,
@@ -1931,6 +1970,12 @@ pub mod policy_service_server {
             tonic::Response<super::TestPermissionsResponse>,
             tonic::Status,
         >;
+        /// Takes all bindings in a project away that was deleted, so that nobody has a role in another project of its name. Module `resource`
+        /// calls it. Idempotent.
+        async fn forget_project(
+            &self,
+            request: tonic::Request<super::ForgetProjectRequest>,
+        ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
         /// Server streaming response type for the WatchPolicy method.
         type WatchPolicyStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::PolicySnapshot, tonic::Status>,
@@ -2054,6 +2099,51 @@ pub mod policy_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TestPermissionsSvc(inner);
+                        let codec = crate::codec::SmallCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/upm.auth.v1.PolicyService/ForgetProject" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForgetProjectSvc<T: PolicyService>(pub Arc<T>);
+                    impl<
+                        T: PolicyService,
+                    > tonic::server::UnaryService<super::ForgetProjectRequest>
+                    for ForgetProjectSvc<T> {
+                        type Response = ();
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForgetProjectRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PolicyService>::forget_project(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForgetProjectSvc(inner);
                         let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

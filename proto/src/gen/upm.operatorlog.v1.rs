@@ -51,7 +51,8 @@ pub struct Entry {
 /// Asks for entries.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListEntriesRequest {
-    /// AIP-160 over `principal`, `method`, `resource`, `code`, `module`, `event_time`.
+    /// AIP-160 over `principal`, `method`, `resource`, `code`, `module`, and `event_time` by size, as in
+    /// `event_time>="2026-01-31T12:00:00Z"`, joined by AND.
     #[prost(string, tag = "1")]
     pub filter: ::prost::alloc::string::String,
     /// 1 to 1000, default 50.

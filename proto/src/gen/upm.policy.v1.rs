@@ -24,6 +24,10 @@ pub struct MethodPolicy {
     /// empty means that the permission is asked at platform scope.
     #[prost(string, tag = "7")]
     pub scope: ::prost::alloc::string::String,
+    /// Modules that may call an INTERNAL method: names, `engine` for every module that has services, or `*` for every module but the
+    /// gateway. Code generation fails when an INTERNAL method names none.
+    #[prost(string, repeated, tag = "8")]
+    pub callers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -51,7 +51,9 @@ pub struct RedisSpec {
     /// CPU of each member, a Kubernetes quantity, for example `500m`; default `500m`.
     #[prost(string, tag = "4")]
     pub cpu: ::prost::alloc::string::String,
-    /// Memory of each member, a Kubernetes quantity of at least `64Mi`; default `256Mi`. Redis may use 48 % of it for data.
+    /// Memory of each member, a Kubernetes quantity of at least `64Mi`; default `256Mi`. Of `64Mi` data may take
+    /// 20 MiB, of `256Mi` 98 MiB, of `1Gi` 410 MiB, of `4Gi` 1882 MiB: half of what the replication backlog (a sixteenth, at most 64 MiB), the
+    /// buffer of a replica (an eighth, at most 256 MiB) and 12 MiB for the server and its agent leave; the other half is for copies on write.
     #[prost(string, tag = "5")]
     pub memory: ::prost::alloc::string::String,
     /// Volume of each member.
@@ -116,6 +118,25 @@ pub struct RedisStatus {
     /// When the cluster reported last.
     #[prost(message, optional, tag = "11")]
     pub observe_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why no primary can be elected without losing confirmed writes, and the way out; absent while none was refused.
+    #[prost(message, optional, tag = "12")]
+    pub refusal: ::core::option::Option<Refusal>,
+}
+/// A refused election.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Refusal {
+    /// The member that `FailoverRedisService` would make the primary; empty when no member with data can be asked.
+    #[prost(string, tag = "1")]
+    pub candidate: ::prost::alloc::string::String,
+    /// What would be lost then, for people.
+    #[prost(string, tag = "2")]
+    pub loss: ::prost::alloc::string::String,
+    /// Names exactly this candidate and this loss; `accept_loss` repeats it.
+    #[prost(string, tag = "3")]
+    pub loss_id: ::prost::alloc::string::String,
+    /// Each of these facts would make an election safe.
+    #[prost(message, repeated, tag = "4")]
+    pub missing: ::prost::alloc::vec::Vec<super::super::operation::v1::Predicate>,
 }
 /// One member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -264,6 +285,26 @@ pub struct SwitchoverRedisServiceRequest {
     #[prost(string, tag = "2")]
     pub target: ::prost::alloc::string::String,
     /// Refuse with FAILED_PRECONDITION `STALE_EPOCH` when the service is at another one; 0 for any.
+    #[prost(int64, tag = "3")]
+    pub expected_epoch: i64,
+    /// Only plan.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// A UUID.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// Accepts a stated loss.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailoverRedisServiceRequest {
+    /// `projects/{project}/redisServices/{service}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// `status.refusal.loss_id`: names the member that will lead and the data that are given up. With `validate_only` it may be empty: the plan
+    /// states the loss.
+    #[prost(string, tag = "2")]
+    pub accept_loss: ::prost::alloc::string::String,
+    /// The epoch that the loss was stated in; 0 for the present one.
     #[prost(int64, tag = "3")]
     pub expected_epoch: i64,
     /// Only plan.
@@ -860,6 +901,35 @@ pub mod redis_services_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a member the primary although confirmed writes are lost with it: the way out of a refused election. It accepts exactly the loss
+        /// that `status.refusal` states, and does nothing when the primary leads, when the epoch is another one, or when another loss would be
+        /// the outcome (FAILED_PRECONDITION `LOSS_NOT_ACCEPTED`, with the loss as it is now).
+        pub async fn failover_redis_service(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FailoverRedisServiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::super::super::operation::v1::Operation>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/upm.redis.v1.RedisServices/FailoverRedisService",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("upm.redis.v1.RedisServices", "FailoverRedisService"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Changes the number of members. Scaling in removes the highest ordinals and keeps their volumes.
         pub async fn horizontal_scale_redis_service(
             &mut self,
@@ -1024,6 +1094,16 @@ pub mod redis_services_server {
         async fn switchover_redis_service(
             &self,
             request: tonic::Request<super::SwitchoverRedisServiceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::super::super::operation::v1::Operation>,
+            tonic::Status,
+        >;
+        /// Makes a member the primary although confirmed writes are lost with it: the way out of a refused election. It accepts exactly the loss
+        /// that `status.refusal` states, and does nothing when the primary leads, when the epoch is another one, or when another loss would be
+        /// the outcome (FAILED_PRECONDITION `LOSS_NOT_ACCEPTED`, with the loss as it is now).
+        async fn failover_redis_service(
+            &self,
+            request: tonic::Request<super::FailoverRedisServiceRequest>,
         ) -> std::result::Result<
             tonic::Response<super::super::super::operation::v1::Operation>,
             tonic::Status,
@@ -1452,6 +1532,55 @@ pub mod redis_services_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SwitchoverRedisServiceSvc(inner);
+                        let codec = crate::codec::SmallCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/upm.redis.v1.RedisServices/FailoverRedisService" => {
+                    #[allow(non_camel_case_types)]
+                    struct FailoverRedisServiceSvc<T: RedisServices>(pub Arc<T>);
+                    impl<
+                        T: RedisServices,
+                    > tonic::server::UnaryService<super::FailoverRedisServiceRequest>
+                    for FailoverRedisServiceSvc<T> {
+                        type Response = super::super::super::operation::v1::Operation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FailoverRedisServiceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RedisServices>::failover_redis_service(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FailoverRedisServiceSvc(inner);
                         let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

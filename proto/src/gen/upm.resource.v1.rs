@@ -206,7 +206,7 @@ pub struct CreateClusterRequest {
     /// The cluster.
     #[prost(message, optional, tag = "2")]
     pub cluster: ::core::option::Option<Cluster>,
-    /// Whether the agent may work at once, without `ApproveCluster`.
+    /// Whether the agent may work at once, without `ApproveCluster`; needs the permission `resource.clusters.approve`.
     #[prost(bool, tag = "3")]
     pub auto_approve: bool,
 }
@@ -245,7 +245,7 @@ pub struct CreateJoinCommandRequest {
     /// `clusters/{cluster}`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// Whether the agent may work at once, without `ApproveCluster`.
+    /// Whether the agent may work at once, without `ApproveCluster`; needs the permission `resource.clusters.approve`.
     #[prost(bool, tag = "2")]
     pub auto_approve: bool,
 }
@@ -479,7 +479,8 @@ pub struct Parameter {
     /// As in the server's manual.
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
-    /// `Integer`, `Float`, `Boolean`, `String`, `Enumeration`.
+    /// `Integer` (digits without leading zeros), `Float`, `Boolean` (`yes` or `no`), `String`, `Enumeration` (one of `values`), `Letters`
+    /// (some of `values`, each once), `BufferLimit` (three integers: hard limit, soft limit, seconds).
     #[prost(string, tag = "2")]
     pub r#type: ::prost::alloc::string::String,
     /// Whether the server takes it without a restart.
@@ -491,7 +492,7 @@ pub struct Parameter {
     /// Highest value; empty for none.
     #[prost(string, tag = "5")]
     pub maximum: ::prost::alloc::string::String,
-    /// Allowed values of an enumeration.
+    /// Allowed values of an enumeration, or letters.
     #[prost(string, repeated, tag = "6")]
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The package's default.
@@ -691,7 +692,8 @@ pub mod project_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
+        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, FAILED_PRECONDITION `PROJECT_BEING_DELETED` with RetryInfo,
+        /// INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
         pub async fn create_project(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateProjectRequest>,
@@ -764,7 +766,8 @@ pub mod project_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes display name, labels and quota. Errors: ABORTED `STALE_ETAG`.
+        /// Changes display name, labels and quota; the quota also needs the permission `resource.projects.setQuota`, which no role of a project
+        /// has. Errors: ABORTED `STALE_ETAG`.
         pub async fn update_project(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateProjectRequest>,
@@ -788,7 +791,8 @@ pub mod project_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes an empty project. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
+        /// Deletes an empty project with all roles in it. Its namespaces stay in the clusters, for volumes that were kept may be there, and can be
+        /// deleted by hand. Its id is free once the roles are gone. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
         pub async fn delete_project(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteProjectRequest>,
@@ -876,7 +880,8 @@ pub mod project_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with ProjectServiceServer.
     #[async_trait]
     pub trait ProjectService: std::marker::Send + std::marker::Sync + 'static {
-        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
+        /// Creates a project. Errors: ALREADY_EXISTS `PROJECT_EXISTS`, FAILED_PRECONDITION `PROJECT_BEING_DELETED` with RetryInfo,
+        /// INVALID_ARGUMENT (`default`, `kube-*`, `upm-*` are reserved).
         async fn create_project(
             &self,
             request: tonic::Request<super::CreateProjectRequest>,
@@ -894,12 +899,14 @@ pub mod project_service_server {
             tonic::Response<super::ListProjectsResponse>,
             tonic::Status,
         >;
-        /// Changes display name, labels and quota. Errors: ABORTED `STALE_ETAG`.
+        /// Changes display name, labels and quota; the quota also needs the permission `resource.projects.setQuota`, which no role of a project
+        /// has. Errors: ABORTED `STALE_ETAG`.
         async fn update_project(
             &self,
             request: tonic::Request<super::UpdateProjectRequest>,
         ) -> std::result::Result<tonic::Response<super::Project>, tonic::Status>;
-        /// Deletes an empty project. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
+        /// Deletes an empty project with all roles in it. Its namespaces stay in the clusters, for volumes that were kept may be there, and can be
+        /// deleted by hand. Its id is free once the roles are gone. Errors: FAILED_PRECONDITION `PROJECT_NOT_EMPTY`.
         async fn delete_project(
             &self,
             request: tonic::Request<super::DeleteProjectRequest>,
@@ -1432,7 +1439,8 @@ pub mod cluster_service_client {
             self
         }
         /// Registers a cluster; the answer has the command that installs the agent, with a join token that ends within the hour. The token is
-        /// shown only here and by `CreateJoinCommand`. Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
+        /// shown only here and by `CreateJoinCommand`. `auto_approve` also needs the permission `resource.clusters.approve`.
+        /// Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
         pub async fn create_cluster(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateClusterRequest>,
@@ -1459,7 +1467,8 @@ pub mod cluster_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// A new join command for a registered cluster.
+        /// A new join command for a registered cluster. Who enrols with it takes the place of the agent that was there, which loses its
+        /// certificates; it is approved by itself. `auto_approve` also needs the permission `resource.clusters.approve`.
         pub async fn create_join_command(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateJoinCommandRequest>,
@@ -1486,7 +1495,8 @@ pub mod cluster_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Lets an enrolled agent work (double opt-in). Idempotent.
+        /// Lets an enrolled agent work (double opt-in), until another one enrols in its place. Idempotent. Errors: FAILED_PRECONDITION
+        /// `AGENT_NOT_ENROLLED`.
         pub async fn approve_cluster(
             &mut self,
             request: impl tonic::IntoRequest<super::ApproveClusterRequest>,
@@ -1671,7 +1681,8 @@ pub mod cluster_service_server {
     #[async_trait]
     pub trait ClusterService: std::marker::Send + std::marker::Sync + 'static {
         /// Registers a cluster; the answer has the command that installs the agent, with a join token that ends within the hour. The token is
-        /// shown only here and by `CreateJoinCommand`. Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
+        /// shown only here and by `CreateJoinCommand`. `auto_approve` also needs the permission `resource.clusters.approve`.
+        /// Errors: ALREADY_EXISTS `CLUSTER_EXISTS`.
         async fn create_cluster(
             &self,
             request: tonic::Request<super::CreateClusterRequest>,
@@ -1679,12 +1690,14 @@ pub mod cluster_service_server {
             tonic::Response<super::CreateClusterResponse>,
             tonic::Status,
         >;
-        /// A new join command for a registered cluster.
+        /// A new join command for a registered cluster. Who enrols with it takes the place of the agent that was there, which loses its
+        /// certificates; it is approved by itself. `auto_approve` also needs the permission `resource.clusters.approve`.
         async fn create_join_command(
             &self,
             request: tonic::Request<super::CreateJoinCommandRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinCommand>, tonic::Status>;
-        /// Lets an enrolled agent work (double opt-in). Idempotent.
+        /// Lets an enrolled agent work (double opt-in), until another one enrols in its place. Idempotent. Errors: FAILED_PRECONDITION
+        /// `AGENT_NOT_ENROLLED`.
         async fn approve_cluster(
             &self,
             request: tonic::Request<super::ApproveClusterRequest>,

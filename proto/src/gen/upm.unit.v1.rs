@@ -168,6 +168,16 @@ pub struct GrantPrimaryRequest {
     /// Bytes: the least offset of `replid` the member must still have.
     #[prost(int64, tag = "4")]
     pub offset: i64,
+    /// Member ids of those that may replicate from this one, and so acknowledge its writes; all others are cut off before the answer.
+    #[prost(string, repeated, tag = "5")]
+    pub admitted_member_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Version of the group's record that this was decided from. An older one than that in force is refused with FAILED_PRECONDITION, reason
+    /// `STALE_RECORD`: it may admit a member that was taken off the record since.
+    #[prost(int64, tag = "6")]
+    pub record_version: i64,
+    /// Whom the grant is for, when set: a member with another volume refuses it with FAILED_PRECONDITION, reason `OTHER_VOLUME`.
+    #[prost(string, tag = "7")]
+    pub member_id: ::prost::alloc::string::String,
 }
 /// Asks to pause writes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -311,6 +321,15 @@ pub struct RedisMember {
     /// Where the server process is.
     #[prost(enumeration = "ProcessState", tag = "36")]
     pub process: i32,
+    /// Born with the volume and never changed: another id under the same name is another volume, which may lack what this one acknowledged.
+    #[prost(string, tag = "37")]
+    pub member_id: ::prost::alloc::string::String,
+    /// Member ids of those that may replicate from this one now; empty unless it is the primary.
+    #[prost(string, repeated, tag = "38")]
+    pub admitted_member_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// `record_version` of the grant in force.
+    #[prost(int64, tag = "39")]
+    pub record_version: i64,
 }
 /// A replica as its primary sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,15 +1,15 @@
 //! Giving roles to users and taking them away.
 
 use serde_json::json;
-use upm_mesh::{Context, Principal};
+use upm_mesh::{Context, FieldViolation, Principal, audit};
 use upm_proto::auth::v1 as pb;
 use upm_store::page::{PageRequest, Query};
-use upm_store::{Connection, Store, audited, ids, time};
+use upm_store::{Connection, Diff, Store, audited, ids, outbox, time};
 
 use crate::model::bindings::{self as model, BindingRow};
 use crate::model::policy;
-use crate::pb::{self as convert, NewBinding, violation};
-use crate::peer::Users;
+use crate::pb::{self as convert, NewBinding};
+use crate::peer::{Projects, Users};
 use crate::permissions::{ADMINISTRATOR, first_missing};
 use crate::policy::Policy;
 use crate::{Error, roles};
@@ -20,6 +20,7 @@ pub(crate) struct Bindings {
     pub(crate) store: Store,
     pub(crate) policy: Policy,
     pub(crate) users: Users,
+    pub(crate) projects: Projects,
 }
 
 impl Bindings {
@@ -54,9 +55,19 @@ impl Bindings {
         ctx: Context,
         new: NewBinding,
     ) -> Result<pb::RoleBinding, Error> {
-        if self.users.standing(&ctx, &new.user).await?.is_none() {
-            return Err(violation("role_binding.user", "does not exist").into());
-        }
+        let missing = |field: &str| FieldViolation::new(field, "does not exist");
+        let user = self.users.standing(&ctx, &new.user).await?;
+        let user_uid = user.ok_or_else(|| missing("role_binding.user"))?.uid;
+        let project_uid = if new.project.is_empty() {
+            String::new()
+        } else {
+            let project = self.projects.uid(&ctx, &new.project).await?;
+            project.ok_or_else(|| missing("role_binding.project"))?
+        };
+        let holder = Holder {
+            user_uid,
+            project_uid,
+        };
         let made = self
             .store
             .transact("create a role binding", move |conn| {
@@ -65,7 +76,11 @@ impl Bindings {
                 let role = roles::find(conn, role_id)?;
                 roles::require_scope(&role, &new.project)?;
                 require_held(conn, &ctx, &new.project, &role.permissions)?;
-                bind(conn, &ctx, &new)
+                // It may have gone since it was asked for.
+                if model::is_forgotten(conn, &holder.project_uid)? {
+                    return Err(missing("role_binding.project").into());
+                }
+                bind(conn, &ctx, &new, &holder)
             })
             .await?;
         self.policy.changed();
@@ -83,13 +98,52 @@ impl Bindings {
                 policy::lock(conn)?;
                 let Some(row) = model::find(conn, &id)? else {
                     let missing = Error::NoBinding(request.name.clone());
-                    return if request.allow_missing { Ok(()) } else { Err(missing) };
+                    return if request.allow_missing {
+                        Ok(())
+                    } else {
+                        Err(missing)
+                    };
                 };
+                // Whose roles somebody takes away loses what these gave.
+                let role_id = ids::in_name("role", "roles", &row.role)?;
+                let role = roles::find(conn, role_id)?;
+                require_held(conn, &ctx, &row.project, &role.permissions)?;
                 require_administrator_without(conn, &row)?;
                 model::delete(conn, &id)?;
                 policy::bump(conn)?;
-                let diff = json!({ "role": [row.role, null], "user": [row.user_name, null], "project": [row.project, null] });
-                Ok(audited(conn, &ctx, &request.name, diff)?)
+                let diff = Diff::new()
+                    .removed("role", &row.role)
+                    .removed("user", &row.user_name)
+                    .removed("project", &row.project);
+                Ok(audited(conn, &ctx, &request.name, diff.into())?)
+            })
+            .await?;
+        self.policy.changed();
+        Ok(())
+    }
+
+    /// Takes all bindings in a project away that is gone: nobody inherits them with its name. Again is no error.
+    pub(crate) async fn forget_project(
+        &self,
+        request: pb::ForgetProjectRequest,
+    ) -> Result<(), Error> {
+        convert::parse_project("project", &request.project)?;
+        if request.project.is_empty() || request.project_uid.is_empty() {
+            return Err(FieldViolation::new("project_uid", "name and uid are required").into());
+        }
+        self.store
+            .transact("forget a project", move |conn| {
+                policy::lock(conn)?;
+                let taken = model::forget_project(conn, &request.project, &request.project_uid)?;
+                if taken == 0 {
+                    return Ok(());
+                }
+                policy::bump(conn)?;
+                let ctx = Context::internal("auth");
+                let draft = audit::Draft::background(&ctx, "auth", "forget-project")
+                    .resource(&request.project)
+                    .diff(json!({ "rolesTaken": taken }));
+                Ok::<_, Error>(outbox::write(conn, &Some(draft))?)
             })
             .await?;
         self.policy.changed();
@@ -109,15 +163,31 @@ impl Bindings {
     }
 }
 
+/// Whom and where the names of a binding mean.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holder {
+    pub(crate) user_uid: String,
+    /// Empty for the platform.
+    pub(crate) project_uid: String,
+}
+
 /// Makes a binding, or finds the one that exists. The policy is locked.
 pub(crate) fn bind(
     conn: &mut Connection,
     ctx: &Context,
     new: &NewBinding,
+    holder: &Holder,
 ) -> Result<pb::RoleBinding, Error> {
     let id = convert::binding_id(new);
     if let Some(existing) = model::find(conn, &id)? {
-        return Ok(convert::binding(&existing));
+        let same = |had: &str, has: &str| had.is_empty() || had == has;
+        if same(&existing.user_uid, &holder.user_uid)
+            && same(&existing.project_uid, &holder.project_uid)
+        {
+            return Ok(convert::binding(&existing));
+        }
+        // Somebody else had these names.
+        model::delete(conn, &id)?;
     }
     let row = BindingRow {
         id,
@@ -125,12 +195,17 @@ pub(crate) fn bind(
         user_name: new.user.clone(),
         project: new.project.clone(),
         create_us: time::now_us(),
+        user_uid: holder.user_uid.clone(),
+        project_uid: holder.project_uid.clone(),
     };
     model::insert(conn, &row)?;
     policy::bump(conn)?;
     let made = convert::binding(&row);
-    let diff = json!({ "role": [null, row.role], "user": [null, row.user_name], "project": [null, row.project] });
-    audited(conn, ctx, &made.name, diff)?;
+    let diff = Diff::new()
+        .added("role", &row.role)
+        .added("user", &row.user_name)
+        .added("project", &row.project);
+    audited(conn, ctx, &made.name, diff.into())?;
     Ok(made)
 }
 

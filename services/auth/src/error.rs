@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tonic::Status;
-use upm_mesh::{Classify, Details, FieldViolation, Kind, PreconditionViolation, into_status};
+use upm_mesh::{
+    Classify, Details, FieldViolation, Kind, PreconditionViolation, describe, into_status,
+};
 use upm_store as store;
 
 /// An error of module `auth`. Reasons: `SETUP_TOKEN_INVALID`, `ALREADY_SET_UP`, `BAD_CREDENTIALS`, `LOGIN_THROTTLED`,
@@ -71,19 +73,11 @@ pub enum Error {
     #[error("signing keys: {0}")]
     Keys(String),
     /// What another module answered; passed on as it is.
-    #[error("module user: {}", .0.message())]
+    #[error("another module: {}", .0.message())]
     Peer(Box<Status>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-}
-
-fn describe(fields: &[FieldViolation]) -> String {
-    let each: Vec<String> = fields
-        .iter()
-        .map(|field| format!("{}: {}", field.field, field.description))
-        .collect();
-    each.join("; ")
 }
 
 impl From<store::QueryError> for Error {

@@ -1,13 +1,13 @@
 //! Logging in, refreshing, logging out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde_json::json;
 use upm_mesh::Context;
 use upm_proto::auth::v1 as pb;
-use upm_store::audited;
+use upm_store::{audited, ids};
 
-use crate::model::sessions as model;
+use crate::model::{bindings, policy, sessions as model};
 use crate::peer::Users;
 use crate::sessions::Sessions;
 use crate::throttle::Throttle;
@@ -27,20 +27,37 @@ impl Logins {
         ctx: Context,
         request: pb::LoginRequest,
     ) -> Result<pb::TokenResponse, Error> {
+        // What can be no id counts nowhere and is asked of nobody: two spellings of one user would be two counters.
+        ids::resource_id(&request.user_id).map_err(|_| Error::BadCredentials)?;
         let address = address(&ctx.caller.source_address);
         self.throttle.attempt(&request.user_id, &address).await?;
-        let user = self
+        let verified = self
             .users
             .verify(&ctx, &request.user_id, &request.password)
-            .await?;
+            .await;
+        let user = match verified {
+            Ok(user) => user,
+            Err(Error::BadCredentials) => return Err(Error::BadCredentials),
+            Err(failed) => {
+                // Nobody has guessed: the password was not looked at.
+                self.throttle.give_back(&request.user_id, &address).await;
+                return Err(failed);
+            }
+        };
         self.throttle.succeeded(&request.user_id, &address).await;
         let (sessions, name) = (self.sessions.clone(), user.name.clone());
         let refresh = self
             .sessions
             .store
             .transact("log in", move |conn| {
-                let refresh = sessions.begin(conn, &user)?;
-                audited(conn, &ctx, &user.name, json!({ "session": "begun" }))?;
+                // Who had this name before has left their roles behind.
+                if bindings::delete_of_predecessors(conn, &user.name, &user.uid)? > 0 {
+                    policy::lock(conn)?;
+                    policy::bump(conn)?;
+                }
+                let (session, refresh) = sessions.begin(conn, &user)?;
+                let diff = json!({ "session": session.id, "begun": true });
+                audited(conn, &ctx, &user.name, diff)?;
                 Ok::<_, Error>(refresh)
             })
             .await?;
@@ -60,7 +77,11 @@ impl Logins {
             self.end(session.id).await?;
             return Err(Error::RefreshTokenInvalid);
         }
-        let (user, refresh) = self.sessions.rotate(&request.refresh_token).await?;
+        let by = address(&ctx.caller.source_address);
+        let (user, refresh) = self
+            .sessions
+            .rotate(&ctx, &request.refresh_token, &by)
+            .await?;
         self.sessions.response(user, refresh)
     }
 
@@ -82,7 +103,7 @@ impl Logins {
                     conn,
                     &ctx,
                     &session.user_name,
-                    json!({ "session": "ended" }),
+                    json!({ "session": session.id, "ended": true }),
                 )?)
             })
             .await
@@ -98,11 +119,35 @@ impl Logins {
     }
 }
 
-/// The address without the port, which each connection has anew.
+/// The address without the port, which each connection has anew; of IPv6 the /64 network, of which a caller has all addresses.
 fn address(source: &str) -> String {
     let ip = source
         .parse::<SocketAddr>()
         .map(|socket| socket.ip())
         .or_else(|_| source.parse::<IpAddr>());
-    ip.map_or_else(|_| source.to_owned(), |ip| ip.to_string())
+    ip.map_or_else(|_| source.to_owned(), |ip| network(ip).to_string())
+}
+
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        assert_eq!(address("[2001:db8::1]:4711"), address("2001:db8::ffff:2"));
+        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+        assert_eq!(address("192.0.2.1:80"), "192.0.2.1");
+        assert_eq!(address("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(address(""), "");
+    }
 }

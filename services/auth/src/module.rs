@@ -12,7 +12,7 @@ use crate::bindings::Bindings;
 use crate::grpc::{AuthHandler, PolicyHandler, RoleHandler};
 use crate::keys::Keys;
 use crate::login::Logins;
-use crate::peer::Users;
+use crate::peer::{Projects, Users};
 use crate::policy::Policy;
 use crate::roles::Roles;
 use crate::sessions::Sessions;
@@ -42,6 +42,7 @@ pub async fn module(
         store: store.clone(),
         policy: policy.clone(),
         users: users.clone(),
+        projects: Projects::new(&ctx.peers),
     };
     let auth = AuthHandler {
         store: store.clone(),
@@ -63,8 +64,12 @@ pub async fn module(
         policy: policy.clone(),
     };
     let routes = Routes::new(AuthServiceServer::new(auth))
-        .add_service(RoleServiceServer::new(RoleHandler { roles, bindings }))
+        .add_service(RoleServiceServer::new(RoleHandler {
+            roles,
+            bindings: bindings.clone(),
+        }))
         .add_service(PolicyServiceServer::new(PolicyHandler {
+            bindings,
             policy: policy.clone(),
         }));
     let mut tasks = Tasks::new();

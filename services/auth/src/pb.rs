@@ -29,13 +29,6 @@ pub(crate) struct NewBinding {
     pub(crate) project: String,
 }
 
-pub(crate) fn violation(field: &str, description: impl Into<String>) -> FieldViolation {
-    FieldViolation {
-        field: field.to_owned(),
-        description: description.into(),
-    }
-}
-
 /// The id of a custom role that may be changed.
 pub(crate) fn custom_role(path: &str, name: &str) -> Result<String, Error> {
     let id = ids::in_name(path, "roles", name)?;
@@ -54,20 +47,20 @@ pub(crate) fn parse_role(
     let mut problems = Vec::new();
     if matter("description") && DESCRIPTION_CHARS < role.description.chars().count() {
         let text = format!("must have at most {DESCRIPTION_CHARS} characters");
-        problems.push(violation("role.description", text));
+        problems.push(FieldViolation::new("role.description", text));
     }
     if matter("permissions") {
         if role.permissions.is_empty() || PERMISSIONS < role.permissions.len() {
             let text = format!("must be 1 to {PERMISSIONS}");
-            problems.push(violation("role.permissions", text));
+            problems.push(FieldViolation::new("role.permissions", text));
         }
         for bad in role.permissions.iter().filter(|text| !is_permission(text)) {
             let text = format!("{bad:?} is not <module>.<resource>.<verb>");
-            problems.push(violation("role.permissions", text));
+            problems.push(FieldViolation::new("role.permissions", text));
         }
     }
     let scope = pb::RoleScope::try_from(role.scope).unwrap_or_else(|_| {
-        problems.push(violation("role.scope", "is not known"));
+        problems.push(FieldViolation::new("role.scope", "is not known"));
         pb::RoleScope::Unspecified
     });
     if !problems.is_empty() {

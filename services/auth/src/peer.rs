@@ -1,9 +1,10 @@
-//! Module `user`, as this module needs it.
+//! The modules `user` and `resource`, as this module needs them.
 
 use std::time::Duration;
 
 use tonic::Code;
 use upm_mesh::{Channel, Context, Kind, Peers, status};
+use upm_proto::resource::v1::{self as resource, project_service_client::ProjectServiceClient};
 use upm_proto::user::v1 as pb;
 use upm_proto::user::v1::user_service_client::UserServiceClient;
 use upm_store::time;
@@ -19,11 +20,41 @@ pub(crate) struct Users {
     client: UserServiceClient<Channel>,
 }
 
+/// Module `resource`. Cheap to clone.
+#[derive(Clone)]
+#[allow(missing_debug_implementations)]
+pub(crate) struct Projects {
+    client: ProjectServiceClient<Channel>,
+}
+
+impl Projects {
+    pub(crate) fn new(peers: &Peers) -> Self {
+        Self {
+            client: ProjectServiceClient::new(peers.channel("resource")),
+        }
+    }
+
+    /// The uid of a project (`projects/{project}`); `None` when there is none.
+    pub(crate) async fn uid(&self, ctx: &Context, name: &str) -> Result<Option<String>, Error> {
+        let request = resource::GetProjectRequest {
+            name: name.to_owned(),
+        };
+        let request = own(ctx).forward(request);
+        match self.client.clone().get_project(request).await {
+            Ok(project) => Ok(Some(project.into_inner().uid)),
+            Err(missing) if Kind::of(missing.code()) == Some(Kind::NotFound) => Ok(None),
+            Err(failed) => Err(failed.into()),
+        }
+    }
+}
+
 /// What a session depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// `users/{user}`
     pub(crate) name: String,
+    /// Never used again for another user.
+    pub(crate) uid: String,
     pub(crate) disabled: bool,
     /// When the password was set; 0 for none. Logins with another one have ended.
     pub(crate) password_us: i64,
@@ -125,6 +156,7 @@ impl Standing {
                 .password_change_time
                 .as_ref()
                 .map_or(0, time::from_timestamp),
+            uid: user.uid,
             disabled: user.disabled,
             name: user.name,
         }

@@ -1,15 +1,15 @@
 //! Built-in and custom roles.
 
 use serde_json::json;
-use upm_mesh::Context;
+use upm_mesh::{Context, FieldViolation};
 use upm_proto::auth::v1 as pb;
 use upm_store::page::{PageRequest, Query};
 use upm_store::request_id::{Key, fingerprint, once};
-use upm_store::{Connection, Store, audited, etag, ids, mask};
+use upm_store::{Connection, Diff, Store, audited, etag, ids, mask};
 
 use crate::model::roles::{self as model, RoleRow};
 use crate::model::{bindings, policy};
-use crate::pb::{self as convert, RoleSpec, violation};
+use crate::pb::{self as convert, RoleSpec};
 use crate::permissions::{BUILT_IN, built_in};
 use crate::policy::Policy;
 use crate::{Error, bindings as grants};
@@ -103,6 +103,7 @@ impl Roles {
         let id = convert::custom_role("role.name", &role.name)?;
         let fields = mask::fields(
             request.update_mask.as_ref(),
+            "upm.auth.v1.Role",
             &CHANGEABLE,
             |field| match field {
                 "description" => !role.description.is_empty(),
@@ -124,6 +125,8 @@ impl Roles {
                 }
                 if fields.contains("permissions") {
                     grants::require_held(conn, &ctx, "", &spec.permissions)?;
+                    // Taking a permission out of a role takes it from everybody who has the role.
+                    grants::require_held(conn, &ctx, "", &before.permissions)?;
                     row.permissions = json!(spec.permissions).to_string();
                 }
                 if fields.contains("scope") {
@@ -173,7 +176,7 @@ impl Roles {
                     conn,
                     &ctx,
                     &request.name,
-                    json!({ "uid": [row.uid, null] }),
+                    Diff::new().removed("uid", &row.uid).into(),
                 )?)
             })
             .await?;
@@ -257,26 +260,14 @@ pub(crate) fn require_scope(role: &pb::Role, project: &str) -> Result<(), Error>
         "only on the platform"
     };
     let text = format!("{} can be bound {place}", role.name);
-    Err(violation("role_binding.project", text).into())
+    Err(FieldViolation::new("role_binding.project", text).into())
 }
 
 fn difference(before: &pb::Role, after: &pb::Role) -> serde_json::Value {
-    let mut diff = serde_json::Map::new();
-    if before.description != after.description {
-        diff.insert(
-            "description".to_owned(),
-            json!([before.description, after.description]),
-        );
-    }
-    if before.permissions != after.permissions {
-        diff.insert(
-            "permissions".to_owned(),
-            json!([before.permissions, after.permissions]),
-        );
-    }
-    if before.scope != after.scope {
-        let names = [before.scope().as_str_name(), after.scope().as_str_name()];
-        diff.insert("scope".to_owned(), json!(names));
-    }
-    diff.into()
+    let scope = |role: &pb::Role| role.scope().as_str_name();
+    Diff::new()
+        .field("description", &before.description, &after.description)
+        .field("permissions", &before.permissions, &after.permissions)
+        .field("scope", scope(before), scope(after))
+        .into()
 }

@@ -31,6 +31,7 @@ diesel::table! {
         password_us -> BigInt,
         create_us -> BigInt,
         expire_us -> BigInt,
+        secret -> Text,
     }
 }
 
@@ -40,6 +41,7 @@ diesel::table! {
         session_id -> Text,
         expire_us -> BigInt,
         used_us -> Nullable<BigInt>,
+        used_by -> Text,
     }
 }
 
@@ -61,6 +63,8 @@ diesel::table! {
         user_name -> Text,
         project -> Text,
         create_us -> BigInt,
+        user_uid -> Text,
+        project_uid -> Text,
     }
 }
 
@@ -68,5 +72,12 @@ diesel::table! {
     blocked_users (user_name) {
         user_name -> Text,
         deleted -> Bool,
+    }
+}
+
+diesel::table! {
+    forgotten_projects (uid) {
+        uid -> Text,
+        forget_us -> BigInt,
     }
 }

@@ -1,11 +1,10 @@
 //! The first administrator: made with a token that only who starts the platform can read.
 
-use serde_json::json;
 use upm_mesh::Context;
 use upm_proto::auth::v1 as pb;
-use upm_store::{Store, audited};
+use upm_store::{Diff, Store, audited};
 
-use crate::bindings::bind;
+use crate::bindings::{Holder, bind};
 use crate::model::{bindings, policy as revision, setup as model};
 use crate::pb::NewBinding;
 use crate::peer::Users;
@@ -86,15 +85,19 @@ impl Setup {
                     user: user.name.clone(),
                     project: String::new(),
                 };
-                bind(conn, &silent, &new)?;
+                let holder = Holder {
+                    user_uid: user.uid.clone(),
+                    project_uid: String::new(),
+                };
+                bind(conn, &silent, &new, &holder)?;
                 model::delete(conn)?;
                 audited(
                     conn,
                     &ctx,
                     &user.name,
-                    json!({ "role": [null, ADMINISTRATOR] }),
+                    Diff::new().added("role", ADMINISTRATOR).into(),
                 )?;
-                sessions.begin(conn, &user)
+                sessions.begin(conn, &user).map(|begun| begun.1)
             })
             .await?;
         self.policy.changed();

@@ -3,6 +3,7 @@
 mod logins;
 mod policies;
 mod roles;
+mod scopes;
 mod setups;
 
 use std::sync::Arc;
@@ -15,6 +16,10 @@ use upm_proto::auth::v1 as pb;
 use upm_proto::auth::v1::auth_service_client::AuthServiceClient;
 use upm_proto::auth::v1::policy_service_client::PolicyServiceClient;
 use upm_proto::auth::v1::role_service_client::RoleServiceClient;
+use upm_proto::resource::v1::{
+    self as resource,
+    project_service_server::{ProjectService, ProjectServiceServer},
+};
 use upm_proto::user::v1 as users;
 use upm_proto::user::v1::user_service_client::UserServiceClient;
 use upm_store::testing::{self, TestStore};
@@ -35,6 +40,7 @@ struct World {
     token: Option<SetupToken>,
     auth_store: TestStore,
     _user_store: TestStore,
+    projects: Projects,
     tasks: Tasks,
 }
 
@@ -62,6 +68,8 @@ impl World {
     async fn new(auth_store: TestStore, user_store: TestStore, config: Config) -> Self {
         let (drain, peers, verifier) = (Drain::new(), Peers::new(), Verifier::new());
         let mut tasks = Tasks::new();
+        let projects = Projects::default();
+        peers.insert("resource", projects.clone().channel());
         let users = start_users(&user_store, &peers, &drain, &verifier, &mut tasks).await;
         peers.insert("user", users.in_memory(SpiffeId::module("auth").unwrap()));
         let (auth, token) =
@@ -85,6 +93,7 @@ impl World {
             token,
             auth_store,
             _user_store: user_store,
+            projects,
             tasks,
         }
     }
@@ -181,6 +190,12 @@ impl World {
         made.expect("a binding").into_inner()
     }
 
+    /// The records that this module has written.
+    async fn records(&self) -> Vec<upm_proto::operatorlog::v1::Entry> {
+        let store = &self.auth_store.store;
+        store.read("records", outbox::waiting).await.expect("read")
+    }
+
     /// Waits until something is so.
     async fn until(&self, is_so: impl Fn() -> bool) {
         let waiting = async {
@@ -191,6 +206,90 @@ impl World {
         timeout(Duration::from_mins(2), waiting)
             .await
             .expect("in time");
+    }
+}
+
+/// Module `resource` with the projects that a test gives it: names and uids.
+#[derive(Clone, Default)]
+struct Projects(Arc<std::sync::Mutex<std::collections::BTreeMap<String, String>>>);
+
+impl Projects {
+    fn channel(self) -> Channel {
+        self.put("projects/shop", "uid-shop");
+        Server::builder(
+            "resource",
+            Verifier::new(),
+            Arc::new(upm_mesh::audit::LogSink),
+        )
+        .routes(tonic::service::Routes::new(ProjectServiceServer::new(self)))
+        .build()
+        .in_memory(SpiffeId::module("auth").unwrap())
+    }
+
+    fn put(&self, name: &str, uid: &str) {
+        self.0
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), uid.to_owned());
+    }
+}
+
+#[tonic::async_trait]
+impl ProjectService for Projects {
+    async fn get_project(
+        &self,
+        request: Request<resource::GetProjectRequest>,
+    ) -> Result<tonic::Response<resource::Project>, Status> {
+        let name = request.into_inner().name;
+        let uid = self.0.lock().unwrap().get(&name).cloned();
+        let uid = uid.ok_or_else(|| Status::not_found("no such project"))?;
+        Ok(tonic::Response::new(resource::Project {
+            name,
+            uid,
+            ..resource::Project::default()
+        }))
+    }
+
+    async fn create_project(
+        &self,
+        _: Request<resource::CreateProjectRequest>,
+    ) -> Result<tonic::Response<resource::Project>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn list_projects(
+        &self,
+        _: Request<resource::ListProjectsRequest>,
+    ) -> Result<tonic::Response<resource::ListProjectsResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn update_project(
+        &self,
+        _: Request<resource::UpdateProjectRequest>,
+    ) -> Result<tonic::Response<resource::Project>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn delete_project(
+        &self,
+        _: Request<resource::DeleteProjectRequest>,
+    ) -> Result<tonic::Response<()>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn reserve_service(
+        &self,
+        _: Request<resource::ReserveServiceRequest>,
+    ) -> Result<tonic::Response<()>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn release_service(
+        &self,
+        _: Request<resource::ReleaseServiceRequest>,
+    ) -> Result<tonic::Response<()>, Status> {
+        Err(Status::unimplemented("not asked for"))
     }
 }
 

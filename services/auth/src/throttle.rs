@@ -63,6 +63,32 @@ impl Throttle {
         }
     }
 
+    /// Takes an attempt back that came to nothing: what failed was not the password.
+    pub(crate) async fn give_back(&self, user: &str, address: &str) {
+        let key = key(user, address);
+        for cache in [&self.shared, &self.own] {
+            if let Err(error) = self.give_back_in(cache, &key).await {
+                tracing::debug!(%error, "An attempt stays counted");
+            }
+        }
+    }
+
+    async fn give_back_in(&self, cache: &Cache, key: &str) -> Result<(), StoreError> {
+        let counted = failures(key);
+        let Some(count) = cache.get(&counted).await? else {
+            return Ok(());
+        };
+        let count: i64 = std::str::from_utf8(&count)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        // The lockout was set by the attempt that is taken back.
+        if count >= self.free {
+            cache.del(&locked(key)).await?;
+        }
+        cache.decr(&counted).await
+    }
+
     /// How long to wait; `None` lets the attempt pass.
     async fn attempt_in(&self, cache: &Cache, key: &str) -> Result<Option<Duration>, StoreError> {
         let locked = locked(key);
@@ -173,6 +199,24 @@ mod tests {
                 .await
                 .expect(place);
             assert!(Duration::from_millis(990) <= begun.elapsed(), "{place}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_given_back_does_not_count() {
+        for (place, cache) in testing::caches().await {
+            let throttle = throttle(&cache, LONG);
+            for _ in 0..20 {
+                throttle.attempt("ada", "192.0.2.1").await.expect(place);
+                throttle.give_back("ada", "192.0.2.1").await;
+            }
+            for _ in 0..5 {
+                throttle.attempt("ada", "192.0.2.1").await.expect(place);
+            }
+            assert!(
+                throttle.attempt("ada", "192.0.2.1").await.is_err(),
+                "{place}"
+            );
         }
     }
 

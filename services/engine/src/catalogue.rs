@@ -5,7 +5,9 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use upm_proto::resource::v1::{
     self as resource, cluster_service_client::ClusterServiceClient,
-    project_service_client::ProjectServiceClient, software_service_client::SoftwareServiceClient,
+    node_service_client::NodeServiceClient, project_service_client::ProjectServiceClient,
+    software_service_client::SoftwareServiceClient,
+    storage_class_service_client::StorageClassServiceClient,
 };
 
 use crate::{Error, ledger::bounded};
@@ -105,6 +107,56 @@ impl Catalogue {
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 return Ok(clusters);
+            }
+        }
+    }
+
+    /// The nodes of a cluster as its agent reported them last; none when that cannot be learned now, which is no reason to refuse anything.
+    pub async fn nodes(&self, ctx: &mesh::Context, cluster: &str) -> Vec<resource::Node> {
+        let mut client = NodeServiceClient::new(self.channel.clone());
+        let mut nodes = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = resource::ListNodesRequest {
+                parent: format!("clusters/{cluster}"),
+                page_size: 1000,
+                page_token,
+            };
+            match bounded(CALL, client.list_nodes(ctx.forward(request))).await {
+                Ok(page) => {
+                    nodes.extend(page.nodes);
+                    page_token = page.next_page_token;
+                }
+                Err(status) => {
+                    tracing::debug!(cluster, %status, "The nodes of a cluster are not known");
+                    return Vec::new();
+                }
+            }
+            if page_token.is_empty() {
+                return nodes;
+            }
+        }
+    }
+
+    /// The storage classes of a cluster as its agent reported them last; none when that cannot be learned now.
+    pub async fn storage_classes(
+        &self,
+        ctx: &mesh::Context,
+        cluster: &str,
+    ) -> Vec<resource::StorageClass> {
+        let mut client = StorageClassServiceClient::new(self.channel.clone());
+        let request = resource::ListStorageClassesRequest {
+            parent: format!("clusters/{cluster}"),
+            page_size: 1000,
+            page_token: String::new(),
+        };
+        match bounded(CALL, client.list_storage_classes(ctx.forward(request))).await {
+            // With more classes than one page has, there is no claim either.
+            Ok(page) if page.next_page_token.is_empty() => page.storage_classes,
+            Ok(_) => Vec::new(),
+            Err(status) => {
+                tracing::debug!(cluster, %status, "The storage classes are not known");
+                Vec::new()
             }
         }
     }

@@ -130,6 +130,17 @@ impl<E: Engine> Services<E> {
             .ok_or_else(|| Error::ServiceNotFound(name.to_string()))
     }
 
+    /// The services on a cluster that run, or are to run.
+    pub async fn on_cluster(&self, cluster: &str) -> Result<Vec<Service>, Error> {
+        let (kind, cluster) = (self.host.engine.kind(), cluster.to_owned());
+        let all = self.host.store.read("engine.services_on", move |conn| {
+            service::model::on_cluster(conn, kind, &cluster)
+        });
+        let mut all = all.await?;
+        all.retain(|service| service.life != Life::Retained);
+        Ok(all)
+    }
+
     /// Refuses an id that is taken, and retained volumes that nobody chose for.
     pub async fn refuse_taken(
         &self,
@@ -214,7 +225,9 @@ impl<E: Engine> Services<E> {
                         Some(&format!("projects/{}", row.name.project)),
                     )
                 })
-                .filter(|row| labels_hold(&row.labels, &terms));
+                .map(|row| Ok(labels_hold(&row.labels, &terms)?.then_some(row)))
+                .filter_map(Result::transpose)
+                .collect::<Result<Vec<Service>, Error>>()?;
             let seen: Vec<Seen> = stream::iter(visible)
                 .map(|row| async {
                     let observed = self.observe(ctx, &row).await;
@@ -372,51 +385,27 @@ fn order_of(order_by: &str) -> Result<Order, Error> {
     }
 }
 
-fn labels_hold(labels: &BTreeMap<String, String>, terms: &[filter::Term]) -> bool {
-    terms.iter().all(|term| match term.key_of("labels") {
-        Some(key) => {
-            let value = labels.get(key).map(String::as_str);
-            match term.op {
-                filter::Op::Ne => value != Some(&term.value),
-                filter::Op::Has => {
-                    value.is_some_and(|value| term.value == "*" || value == term.value)
-                }
-                filter::Op::Eq
-                | filter::Op::Lt
-                | filter::Op::Le
-                | filter::Op::Gt
-                | filter::Op::Ge => value == Some(&term.value),
-            }
+fn labels_hold(
+    labels: &BTreeMap<String, String>,
+    terms: &[filter::Term],
+) -> Result<bool, store::Error> {
+    for term in terms {
+        if !store::labels::holds(term, labels)? {
+            return Ok(false);
         }
-        None => true,
-    })
+    }
+    Ok(true)
 }
 
 /// What an update changed, for the operation log.
 fn difference(before: &Service, after: &Service) -> serde_json::Value {
-    let mut diff = serde_json::Map::new();
-    let mut note = |field: &str, was: serde_json::Value, is: serde_json::Value| {
-        if was != is {
-            diff.insert(
-                field.to_owned(),
-                serde_json::json!({"before": was, "after": is}),
-            );
-        }
-    };
-    note(
-        "labels",
-        serde_json::json!(before.labels),
-        serde_json::json!(after.labels),
-    );
-    note(
-        "description",
-        serde_json::json!(before.description),
-        serde_json::json!(after.description),
-    );
-    note(
-        "deletion_policy",
-        serde_json::json!(before.deletion_policy),
-        serde_json::json!(after.deletion_policy),
-    );
-    serde_json::Value::Object(diff)
+    store::Diff::new()
+        .field("labels", &before.labels, &after.labels)
+        .field("description", &before.description, &after.description)
+        .field(
+            "deletionPolicy",
+            &before.deletion_policy,
+            &after.deletion_policy,
+        )
+        .into()
 }

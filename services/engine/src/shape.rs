@@ -59,6 +59,9 @@ pub struct SwitchoverWish {
     pub target: String,
     /// The epoch it was decided in; the cluster refuses it in any other.
     pub expected_epoch: i64,
+    /// Set for a failover: names the loss of confirmed writes that is accepted with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_loss: Option<String>,
 }
 
 /// What an operation was asked for, as its steps need it. Persisted with the operation.

@@ -177,6 +177,19 @@ pub fn restart(pace: &Pace, members: u32) -> Plan {
         )
 }
 
+/// Makes a member the primary although writes are lost with it. What was accepted cannot be taken back once the member leads. Members that
+/// are lost are not waited for.
+pub fn failover(pace: &Pace, target: &str, loss: &str) -> Plan {
+    Plan::new("failover", 5 * MINUTE, OnFailure::RollBack)
+        .then(Step::ApplySwitchover, WRITE, format!("accept that {loss}"))
+        .then(
+            Step::AwaitSwitchover,
+            pace.switchover,
+            format!("wait until {target} leads"),
+        )
+        .point_of_no_return()
+}
+
 /// Makes another member the primary.
 pub fn switchover(pace: &Pace, from: &str, target: &str) -> Plan {
     Plan::new("switchover", 5 * MINUTE, OnFailure::RollBack)

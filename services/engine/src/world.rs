@@ -186,6 +186,7 @@ impl Replica {
         expected_epoch: i64,
     ) -> Result<pb::Operation, Error> {
         let wish = SwitchoverWish {
+            accept_loss: None,
             request_id: String::new(),
             target: target.to_owned(),
             expected_epoch,
@@ -312,6 +313,7 @@ fn serve(peers: &mesh::Peers, module: &'static str, routes: Routes) {
     let stack = mesh::Server::builder(module, mesh::Verifier::new(), sink)
         .routes(routes)
         .build();
-    let toy = mesh::SpiffeId::module("toy").expect("a module's name");
+    // Internal methods are open to modules that have services, and the toy is none of the platform.
+    let toy = mesh::SpiffeId::module("redis").expect("a module's name");
     peers.insert(module, stack.in_memory(toy));
 }

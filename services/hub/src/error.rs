@@ -72,6 +72,17 @@ pub enum Error {
     /// A join token that does not exist, is old or was used.
     #[error("the join token is unknown, too old or used")]
     JoinTokenInvalid,
+    /// Nobody has enrolled as this agent: there is nobody to approve.
+    #[error("nobody has enrolled as agent `{0}` yet; approve it when it has")]
+    NotEnrolled(String),
+    /// A writer that is not of the module that calls.
+    #[error("module `{module}` may not write what belongs to `{owner}`")]
+    NotWriter {
+        /// Who called.
+        module: String,
+        /// Whose it is.
+        owner: String,
+    },
     /// The agent waits for approval.
     #[error("agent `{0}` waits for approval")]
     NotApproved(String),
@@ -169,7 +180,9 @@ impl Classify for Error {
             | Self::IntentUidReused(_)
             | Self::LedgerNotEmpty(_)
             | Self::NotApproved(_)
+            | Self::NotEnrolled(_)
             | Self::OtherCluster(_) => Kind::FailedPrecondition,
+            Self::NotWriter { .. } => Kind::PermissionDenied,
             Self::LedgerFull(_) | Self::Overloaded(_) | Self::Slot(_) | Self::TooManyTunnels(_) => {
                 Kind::ResourceExhausted
             }
@@ -209,6 +222,8 @@ impl Classify for Error {
             Self::StaleGeneration { .. } => "STALE_GENERATION",
             Self::LedgerFull(_) => "LEDGER_FULL",
             Self::LedgerNotEmpty(_) => "LEDGER_NOT_EMPTY",
+            Self::NotEnrolled(_) => "AGENT_NOT_ENROLLED",
+            Self::NotWriter { .. } => "WRITER_NOT_ALLOWED",
             Self::JoinTokenInvalid => "JOIN_TOKEN_INVALID",
             Self::NotApproved(_) => "CLUSTER_NOT_APPROVED",
             Self::Revoked(_) => "AGENT_REVOKED",

@@ -1,11 +1,14 @@
 //! The agent port: the only thing of the hub that the outside reaches.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use upm_mesh::{self as mesh, audit, server};
 
 use crate::{Hub, grpc};
+
+/// A connection without a certificate is for one enrolment, which has 20 seconds.
+const STRANGER: Duration = Duration::from_secs(60);
 
 /// The agent port, ready to serve.
 #[derive(Debug)]
@@ -20,6 +23,12 @@ impl AgentPort {
         let limits = mesh::Limits {
             streams: hub.inner.config.sessions * 2,
             connections: hub.inner.config.sessions + 64,
+            // Agents of a whole company may come from one address; whoever shows a certificate is counted no more.
+            strangers: Some(mesh::Strangers {
+                connections_per_network: (hub.inner.config.sessions / 8).max(256),
+                streams_per_connection: 4,
+                life: STRANGER,
+            }),
             handshakes_per_second: hub.inner.config.entrance(),
             ..mesh::Limits::default()
         };

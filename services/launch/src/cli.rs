@@ -42,6 +42,15 @@ impl Globals {
         session::Login::path(self.config.clone())
     }
 
+    /// With the login in a file, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(config: PathBuf) -> Self {
+        Self {
+            output: output::Format::Table,
+            config: Some(config),
+        }
+    }
+
     pub(crate) async fn open(&self) -> anyhow::Result<session::Authorized> {
         session::open(&self.login_file()?, session::RENEW_BEFORE).await
     }
@@ -109,8 +118,10 @@ impl Cli {
             Command::Redis(command) => redis::run(&globals, command).await,
             Command::Operation(command) => operation::run(&globals, command).await,
             Command::Completion { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "upm", &mut std::io::stdout());
-                Ok(())
+                // Written at once and through the one door: a reader who has seen enough closes the pipe, and that is no error.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "upm", &mut script);
+                output::bytes(&script)
             }
         };
         exit_code(ended.map(|()| ExitCode::SUCCESS))

@@ -98,6 +98,8 @@ pub(crate) struct GatewayConfig {
     pub(crate) access_log: Option<PathBuf>,
     /// Largest body or message, in bytes.
     pub(crate) max_body_bytes: Option<usize>,
+    /// Networks of proxies in front, such as `10.0.0.0/8`: their `X-Forwarded-For` says who calls.
+    pub(crate) trusted_proxies: Vec<String>,
 }
 
 /// So many requests in a second on average, and so many at once.
@@ -138,6 +140,11 @@ impl GatewayConfig {
             allowed_origins: self.allowed_origins.clone(),
             access_log: self.access_log.as_deref().map(access_log),
             max_body_bytes: self.max_body_bytes.unwrap_or(usual.max_body_bytes),
+            trusted_proxies: self
+                .trusted_proxies
+                .iter()
+                .map(|network| network.parse().context("[gateway] trusted-proxies"))
+                .collect::<anyhow::Result<_>>()?,
             ..usual
         })
     }

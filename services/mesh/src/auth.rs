@@ -18,7 +18,7 @@ use crate::{Channel, drain::Drain, error::Kind, status};
 mod policy;
 mod token;
 
-pub use self::policy::{Projects, matches};
+pub use self::policy::{Beyond, Projects, matches};
 pub use self::token::{AUDIENCE, Claims, ISSUER};
 
 use self::policy::Policy;
@@ -223,6 +223,24 @@ impl Verifier {
             .map_or_else(Projects::none, |policy| policy.projects(user, permission))
     }
 
+    /// The first permission that `other` has and `user` has not, see [`crate::Context::require_no_less`].
+    ///
+    /// # Errors
+    /// UNAVAILABLE `POLICY_UNAVAILABLE`.
+    pub fn first_beyond(&self, user: &str, other: &str) -> Result<Option<Beyond>, Status> {
+        let policy = self.inner.policy.load_full().ok_or_else(unavailable)?;
+        Ok(policy.first_beyond(user, other))
+    }
+
+    /// Who has a role (`roles/{role}`) on the platform, disabled or not: `users/{user}`.
+    ///
+    /// # Errors
+    /// UNAVAILABLE `POLICY_UNAVAILABLE`.
+    pub fn holders(&self, role: &str) -> Result<std::collections::BTreeSet<String>, Status> {
+        let policy = self.inner.policy.load_full().ok_or_else(unavailable)?;
+        Ok(policy.holders(role))
+    }
+
     fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Cached>> {
         self.inner
             .verified
@@ -231,7 +249,7 @@ impl Verifier {
     }
 }
 
-fn unavailable() -> Status {
+pub(crate) fn unavailable() -> Status {
     status::own_later(
         Kind::Unavailable,
         "POLICY_UNAVAILABLE",

@@ -1,6 +1,7 @@
 //! What a request carries to its handler.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -12,15 +13,15 @@ use tonic::metadata::MetadataValue;
 
 use crate::{
     audit,
-    auth::{Projects, Verifier},
+    auth::{self, Projects, Verifier},
     error::{Details, Kind},
     identity::SpiffeId,
     status,
     telemetry::TraceParent,
 };
 
-/// Header in which the gateway names the address of its client, and modules pass it on. A call of the gateway that has it is a call
-/// from outside: the gateway's own identity gives it no right.
+/// Header in which the gateway names the address of its client, and modules pass it on. Every call of the gateway is a call from
+/// outside, with it or without: the gateway's own identity gives it no right.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// What every handler starts with: `let ctx = mesh::Context::of(&request)?;`.
@@ -173,6 +174,49 @@ impl Context {
             return Ok(());
         }
         Err(denied(permission, project))
+    }
+
+    /// Refuses to change the account of a user (`users/{user}`) who has a permission that the caller does not have: who could would have
+    /// it too. A disabled user counts with what they have when enabled.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED `ACCOUNT_HOLDS_MORE` with the first such permission; UNAVAILABLE `POLICY_UNAVAILABLE`.
+    pub fn require_no_less(&self, user: &str) -> Result<(), tonic::Status> {
+        let caller = match &self.caller.principal {
+            Principal::Module(_) => return Ok(()),
+            Principal::User(caller) => caller.as_str(),
+            Principal::Anonymous | Principal::Agent(_) => "",
+        };
+        if caller == user {
+            return Ok(());
+        }
+        let policy = self.policy.as_ref().ok_or_else(auth::unavailable)?;
+        let Some(beyond) = policy.first_beyond(caller, user)? else {
+            return Ok(());
+        };
+        let place = beyond.project.as_deref().unwrap_or("the platform");
+        let details = Details::fact("permission", beyond.permission.as_str())
+            .with_fact("project", beyond.project.as_deref().unwrap_or_default());
+        Err(status::own_with(
+            Kind::PermissionDenied,
+            "ACCOUNT_HOLDS_MORE",
+            format!(
+                "{user} has the permission {} on {place}, which the caller has not",
+                beyond.permission
+            ),
+            &details,
+        ))
+    }
+
+    /// Who has a role (`roles/{role}`) on the platform, disabled or not.
+    ///
+    /// # Errors
+    /// UNAVAILABLE `POLICY_UNAVAILABLE`.
+    pub fn holders(&self, role: &str) -> Result<BTreeSet<String>, tonic::Status> {
+        self.policy
+            .as_ref()
+            .ok_or_else(auth::unavailable)?
+            .holders(role)
     }
 
     /// In which projects the caller has a permission; what a list over all projects filters by.

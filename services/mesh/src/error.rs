@@ -147,6 +147,25 @@ pub struct FieldViolation {
     pub description: String,
 }
 
+impl FieldViolation {
+    /// A violation of the field at a path.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
+    }
+}
+
+/// Violations as one sentence each.
+pub fn describe(fields: &[FieldViolation]) -> String {
+    let each: Vec<String> = fields
+        .iter()
+        .map(|field| format!("{}: {}", field.field, field.description))
+        .collect();
+    each.join("; ")
+}
+
 /// An unmet predicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreconditionViolation {

@@ -13,10 +13,12 @@ mod body;
 pub mod client;
 mod context;
 pub mod deadline;
+pub mod descriptors;
 mod drain;
 mod error;
 pub mod identity;
 mod module;
+mod network;
 pub mod server;
 pub mod status;
 pub mod telemetry;
@@ -31,11 +33,11 @@ pub use self::context::{Caller, Context, FORWARDED_FOR, Principal, Scope};
 pub use self::drain::Drain;
 pub use self::error::{
     Chain, Classify, Details, FieldViolation, Kind, PreconditionViolation, QuotaViolation,
-    into_status,
+    describe, into_status,
 };
 pub use self::identity::{Authority, ClientAuth, Identity, Issued, Peer, SpiffeId};
 pub use self::module::{Module, Tasks};
-pub use self::server::{Limits, Server, Stack};
+pub use self::server::{Limits, Server, Stack, Strangers};
 pub use self::telemetry::{Telemetry, TelemetryConfig};
 pub use tonic::Status;
 

@@ -28,6 +28,7 @@ use crate::{
     telemetry::rpc::{Instruments, Side},
 };
 
+mod anonymous;
 mod audited;
 mod authorize;
 mod call;
@@ -35,7 +36,7 @@ mod handshakes;
 mod listener;
 mod throttle;
 
-use self::throttle::Throttle;
+use self::anonymous::Anonymous;
 
 /// Bounds of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,19 @@ pub struct Limits {
     pub handshakes: usize,
     /// After the drain began, running calls have this long.
     pub grace: Duration,
+    /// Bounds for who shows no certificate; `None` where everybody must show one.
+    pub strangers: Option<Strangers>,
+}
+
+/// Bounds for connections without a client certificate. They get no health and no reflection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strangers {
+    /// Connections of one address (IPv6: one /64 network) at once, from their beginning until a certificate is shown; more are closed.
+    pub connections_per_network: usize,
+    /// Calls at once on one connection.
+    pub streams_per_connection: u32,
+    /// A connection ends after so long.
+    pub life: Duration,
 }
 
 impl Default for Limits {
@@ -69,6 +83,7 @@ impl Default for Limits {
             handshakes_per_second: 0,
             handshakes: 4096,
             grace: Duration::from_secs(25),
+            strangers: None,
         }
     }
 }
@@ -152,7 +167,7 @@ impl Builder {
                 streams: Arc::new(Semaphore::new(self.limits.streams)),
                 instruments: Instruments::new(Side::Server),
                 records: TaskTracker::new(),
-                anonymous_refusals: Throttle::new(10.0, 100.0),
+                anonymous: Anonymous::new(),
                 health: reporter,
                 limits: self.limits,
                 tickets: self.tickets,
@@ -180,7 +195,7 @@ struct Inner {
     /// Records that are being written.
     records: TaskTracker,
     /// Bounds the records that callers without any identity can cause.
-    anonymous_refusals: Throttle,
+    anonymous: Anonymous,
     health: HealthReporter,
 }
 
@@ -221,6 +236,7 @@ impl Stack {
 
     /// Waits until all records that the mesh writes itself are written.
     pub async fn recorded(&self) {
+        audited::flush(&self.inner).await;
         self.inner.records.close();
         self.inner.records.wait().await;
         self.inner.records.reopen();

@@ -9,6 +9,14 @@ pub enum Error {
     /// No entry has this id.
     #[error("operation log entry {0} does not exist")]
     NoEntry(String),
+    /// A module appends what another one did.
+    #[error("module {module} appends no entries of module {of}")]
+    NotOwn {
+        /// Who called.
+        module: String,
+        /// Whose entry it is.
+        of: String,
+    },
     /// A field of the request is wrong.
     #[error("{field}: {description}")]
     Invalid {
@@ -32,6 +40,7 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoEntry(_) => Kind::NotFound,
+            Self::NotOwn { .. } => Kind::PermissionDenied,
             Self::Invalid { .. } => Kind::InvalidArgument,
             Self::HeadMoved => Kind::Unavailable,
             Self::Store(error) => error.kind(),
@@ -42,6 +51,7 @@ impl Classify for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::NoEntry(_) => "ENTRY_NOT_FOUND",
+            Self::NotOwn { .. } => "ENTRY_OF_OTHER_MODULE",
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::HeadMoved => "CHAIN_CONTENDED",
             Self::Store(error) => error.reason(),
@@ -53,7 +63,9 @@ impl Classify for Error {
         match self {
             Self::Invalid { field, description } => Details::field(*field, description.clone()),
             Self::Store(error) => error.details(),
-            Self::NoEntry(_) | Self::HeadMoved | Self::Query(_) => Details::default(),
+            Self::NoEntry(_) | Self::NotOwn { .. } | Self::HeadMoved | Self::Query(_) => {
+                Details::default()
+            }
         }
     }
 }

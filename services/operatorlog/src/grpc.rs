@@ -5,11 +5,12 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
-use upm_mesh::Drain;
+use upm_mesh::{Context, Drain};
 use upm_proto::operatorlog::v1::{self as pb, operator_log_service_server::OperatorLogService};
 use upm_store::{
     Store, filter,
     page::{PageRequest, Query},
+    time,
 };
 
 use crate::{
@@ -41,6 +42,8 @@ impl Handler {
     }
 
     async fn verify(&self, first: i64, last: i64) -> Result<pb::VerifyEntriesResponse, Error> {
+        // Read before the entries: what is appended meanwhile comes after it.
+        let end = self.store.read("operatorlog.head", model::head).await?;
         let mut head = self.head_before(first).await?;
         let mut checked = 0;
         loop {
@@ -59,21 +62,23 @@ impl Handler {
                 }
                 match chain::check(&head, &entry) {
                     Ok(next) => head = next,
-                    Err(problem) => {
-                        return Ok(pb::VerifyEntriesResponse {
-                            intact: false,
-                            checked,
-                            broken_sequence: entry.sequence,
-                            problem,
-                            head_hash: head.hash,
-                        });
-                    }
+                    Err(problem) => return Ok(broken(head, checked, entry.sequence, problem)),
+                }
+                if head.sequence == end.sequence && head.hash != end.hash {
+                    let problem = "it is not the end that the log remembers".to_owned();
+                    return Ok(broken(head, checked, entry.sequence, problem));
                 }
                 checked += 1;
             }
-            if complete {
-                return Ok(intact(head, checked));
+            if !complete {
+                continue;
             }
+            if head.sequence < end.sequence {
+                let problem = format!("entries up to {} are missing at the end", end.sequence);
+                let first_missing = head.sequence + 1;
+                return Ok(broken(head, checked, first_missing, problem));
+            }
+            return Ok(intact(head, checked));
         }
     }
 
@@ -106,6 +111,21 @@ impl Handler {
     }
 }
 
+fn broken(
+    head: Head,
+    checked: i64,
+    broken_sequence: i64,
+    problem: String,
+) -> pb::VerifyEntriesResponse {
+    pb::VerifyEntriesResponse {
+        intact: false,
+        checked,
+        broken_sequence,
+        problem,
+        head_hash: head.hash,
+    }
+}
+
 fn intact(head: Head, checked: i64) -> pb::VerifyEntriesResponse {
     pb::VerifyEntriesResponse {
         intact: true,
@@ -116,11 +136,40 @@ fn intact(head: Head, checked: i64) -> pb::VerifyEntriesResponse {
     }
 }
 
+/// What `ListEntriesRequest.filter` may name.
+const FILTERS: [&str; 6] = [
+    "principal",
+    "method",
+    "resource",
+    "module",
+    "code",
+    "event_time",
+];
+
+/// A time as in RFC 3339, compared by any of `=`, `!=`, `<`, `<=`, `>`, `>=`.
+fn event_time(term: &filter::Term) -> Result<Condition, Error> {
+    let at = term.value.parse::<prost_types::Timestamp>();
+    let at = at.map_err(|_| Error::Invalid {
+        field: "filter",
+        description: format!("event_time: {:?} is no time as in RFC 3339", term.value),
+    })?;
+    if term.op == filter::Op::Has {
+        return Err(Error::Invalid {
+            field: "filter",
+            description: "event_time: `:` is not possible".to_owned(),
+        });
+    }
+    Ok(Condition::EventTime(term.op, time::from_timestamp(&at)))
+}
+
 fn conditions(text: &str) -> Result<Vec<Condition>, Error> {
-    let terms = filter::parse(text, &["principal", "method", "resource", "module", "code"])?;
+    let terms = filter::parse(text, &FILTERS)?;
     terms
         .into_iter()
         .map(|term| {
+            if term.field == "event_time" {
+                return event_time(&term);
+            }
             if !term.equality()? {
                 return Err(Error::Invalid {
                     field: "filter",
@@ -226,7 +275,16 @@ impl OperatorLogService for Handler {
         &self,
         request: Request<pb::AppendEntriesRequest>,
     ) -> Result<Response<pb::AppendEntriesResponse>, Status> {
+        let ctx = Context::of(&request)?;
+        let module = ctx.caller.module().unwrap_or_default();
         let entries = request.into_inner().entries;
+        if let Some(foreign) = entries.iter().find(|entry| entry.module != module) {
+            return Err(Error::NotOwn {
+                module: module.to_owned(),
+                of: foreign.module.chars().take(64).collect(),
+            }
+            .into());
+        }
         let head = self
             .store
             .transact("operatorlog.append", move |conn| {

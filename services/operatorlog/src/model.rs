@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use diesel::prelude::*;
 use upm_proto::operatorlog::v1::Entry;
+use upm_store::filter::Op;
 use upm_store::{Connection, lock, time};
 
 use crate::{
@@ -41,6 +42,8 @@ pub(crate) enum Condition {
     Resource(String),
     Module(String),
     Code(i32),
+    /// Microseconds since 1970.
+    EventTime(Op, i64),
 }
 
 /// Appends entries whose ids are new and returns the head.
@@ -115,6 +118,14 @@ pub(crate) fn before(
             Condition::Resource(value) => query.filter(entries::resource.eq(value)),
             Condition::Module(value) => query.filter(entries::module.eq(value)),
             Condition::Code(value) => query.filter(entries::code.eq(*value)),
+            Condition::EventTime(op, at) => match op {
+                Op::Eq | Op::Has => query.filter(entries::event_us.eq(*at)),
+                Op::Ne => query.filter(entries::event_us.ne(*at)),
+                Op::Lt => query.filter(entries::event_us.lt(*at)),
+                Op::Le => query.filter(entries::event_us.le(*at)),
+                Op::Gt => query.filter(entries::event_us.gt(*at)),
+                Op::Ge => query.filter(entries::event_us.ge(*at)),
+            },
         };
     }
     query.load(conn)
@@ -143,6 +154,14 @@ impl Condition {
             Self::Resource(value) => entry.resource == *value,
             Self::Module(value) => entry.module == *value,
             Self::Code(value) => entry.code == *value,
+            Self::EventTime(op, at) => match op {
+                Op::Eq | Op::Has => entry.event_us == *at,
+                Op::Ne => entry.event_us != *at,
+                Op::Lt => entry.event_us < *at,
+                Op::Le => entry.event_us <= *at,
+                Op::Gt => entry.event_us > *at,
+                Op::Ge => entry.event_us >= *at,
+            },
         }
     }
 }

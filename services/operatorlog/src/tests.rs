@@ -162,6 +162,37 @@ async fn entries_are_appended_once_and_listed_newest_first_by_page_and_filter() 
             list("principal=\"users/bob\" AND code=0", 0).await.unwrap(),
             "5 1"
         );
+        // Every field that the comment of the filter names.
+        for (filter, expected) in [
+            ("event_time>\"1970-01-01T00:00:04Z\"", "6 5"),
+            ("event_time<=\"1970-01-01T00:00:02Z\"", "2 1"),
+            (
+                "event_time>=\"1970-01-01T00:00:02Z\" AND event_time<\"1970-01-01T00:00:04Z\"",
+                "3 2",
+            ),
+            ("event_time=\"1970-01-01T01:00:05+01:00\"", "5"),
+            ("event_time!=\"1970-01-01T00:00:05Z\"", "6 4 3 2 1"),
+            (
+                "module=redis AND resource=\"projects/p/redisServices/r2\"",
+                "2",
+            ),
+            (
+                "method=\"/upm.redis.v1.RedisServices/CreateRedisService\" AND code=9",
+                "3",
+            ),
+        ] {
+            assert_eq!(
+                list(filter, 0).await.unwrap(),
+                expected,
+                "{database} {filter}"
+            );
+        }
+        for wrong in [
+            "event_time>yesterday",
+            "event_time:\"1970-01-01T00:00:04Z\"",
+        ] {
+            assert!(list(wrong, 0).await.is_err(), "{wrong}");
+        }
         let refused = list("diff=x", 0).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
         let one = pb::GetEntryRequest {
@@ -198,6 +229,42 @@ async fn only_modules_append_and_only_who_may_reads() {
             0,
             "{}",
             world.test.database
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_module_appends_no_entries_of_another() {
+    for world in worlds().await {
+        let request = Context::internal("a test").forward(pb::AppendEntriesRequest {
+            entries: vec![entry(1)],
+        });
+        let refused = world.client_of("user").append_entries(request).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(
+            reason(&refused),
+            "ENTRY_OF_OTHER_MODULE",
+            "{}",
+            world.test.database
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_was_cut_off_does_not_verify() {
+    for world in worlds().await {
+        world.append(1..=10).await.unwrap();
+        world.tamper("DELETE FROM entries WHERE sequence > 7").await;
+        let verified = world.verify(0, 0).await.unwrap();
+        assert_eq!(
+            (verified.intact, verified.checked, verified.broken_sequence),
+            (false, 7, 8),
+            "{}: {verified:?}",
+            world.test.database
+        );
+        assert!(
+            world.verify(0, 5).await.unwrap().intact,
+            "what is asked for is there"
         );
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb, resource::v1::Cluster};
 
 use crate::{
-    choose, labels, pb as convert, plan,
+    choose, description, fit, pb as convert, plan,
     redis::Redis,
     spec::{RedisSpec, Wish, field, violation},
 };
@@ -66,7 +66,16 @@ pub(crate) async fn create(
     catalogue
         .reserve(&own, &name.to_string(), &spec.cluster, spec.members, true)
         .await?;
-    let plan = plan::create(&name, &spec, parsed.retained);
+    let mut plan = plan::create(&name, &spec, parsed.retained);
+    let cluster_id = spec.cluster.clone();
+    let nodes = catalogue.nodes(&own, &cluster_id).await;
+    fit::refuse_hopeless(&cluster_id, &spec, &nodes)?;
+    let classes = catalogue.storage_classes(&own, &cluster_id).await;
+    fit::refuse_unknown_class(&cluster_id, &spec, &classes)?;
+    let placed = placed_on(services, &cluster_id).await?;
+    if let Some(warning) = fit::warning(&spec, spec.members, placed, &nodes) {
+        plan.risk = format!("{}; {warning}", plan.risk);
+    }
     if request.validate_only {
         return Ok(services.preview(&name, &plan));
     }
@@ -94,6 +103,19 @@ pub(crate) async fn create(
     services.accept(ctx, once, acceptance).await
 }
 
+/// What the services of this engine on a cluster ask for together.
+pub(crate) async fn placed_on(
+    services: &Services<Redis>,
+    cluster: &str,
+) -> Result<fit::Request, Error> {
+    let mut sum = fit::Request::default();
+    for service in services.on_cluster(cluster).await? {
+        let spec: RedisSpec = engine::spec_of::<Redis>(&service)?;
+        sum = sum.plus(fit::Request::of(&spec).times(spec.members));
+    }
+    Ok(sum)
+}
+
 /// Reads everything that needs nobody else, and says all that is wrong with it at once.
 fn parse(request: &pb::CreateRedisServiceRequest) -> Result<Parsed, Error> {
     let parent = Parent::parse(&request.parent, "parent")?;
@@ -107,8 +129,11 @@ fn parse(request: &pb::CreateRedisServiceRequest) -> Result<Parsed, Error> {
         wrong.push(violation("redis_service_id", why));
     }
     let service = request.redis_service.clone().unwrap_or_default();
-    wrong.extend(labels::check(&service.labels, "redis_service.labels"));
-    wrong.extend(labels::check_description(
+    wrong.extend(store::labels::check(
+        &service.labels,
+        "redis_service.labels",
+    ));
+    wrong.extend(description::check(
         &service.description,
         "redis_service.description",
     ));

@@ -121,6 +121,16 @@ impl RedisServices for Handler {
         ))
     }
 
+    async fn failover_redis_service(
+        &self,
+        request: Request<pb::FailoverRedisServiceRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let ctx = Context::of(&request)?;
+        Ok(Response::new(
+            verbs::failover(&self.services, &ctx, request.into_inner()).await?,
+        ))
+    }
+
     async fn horizontal_scale_redis_service(
         &self,
         request: Request<pb::HorizontalScaleRedisServiceRequest>,

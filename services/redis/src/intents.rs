@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crds::{
     names,
     redis_replication::{
-        DataLossPolicy, Node, RedisReplication, RedisReplicationSpec, RedisSecret, ReplicaNode,
-        Switchover,
+        DataLossPolicy, Failover, Node, RedisReplication, RedisReplicationSpec, RedisSecret,
+        ReplicaNode, Switchover,
     },
     unit_set::{
         GeneratedSecret, PodAntiAffinityPreset, RetainedVolumes, Storage, UnitSet, UnitSetSpec,
@@ -31,6 +31,8 @@ use crate::spec::{DataLoss, Placement, RedisSpec};
 pub(crate) const PORT: i32 = 6379;
 /// The user whose password is generated; also its key in the Secret.
 pub(crate) const USER: &str = "default";
+/// With whose password members follow each other: whoever knows that of [`USER`] must not pass for a replica that acknowledges.
+const REPLICATION_USER: &str = "upm-replica";
 const DATA: &str = "data";
 const DATA_PATH: &str = "/data";
 
@@ -112,7 +114,7 @@ fn unit_set(
         }],
         generated_secret: Some(GeneratedSecret {
             name: names::credentials(&names.service),
-            keys: vec![USER.to_owned()],
+            keys: vec![USER.to_owned(), REPLICATION_USER.to_owned()],
         }),
         volume_retention_policy: match shape.volumes {
             shape::Volumes::Retain => VolumeRetentionPolicy::Retain,
@@ -131,6 +133,7 @@ fn unit_set(
 fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisReplicationSpec {
     let host = |ordinal| names::unit_host(&names.service, ordinal, &names.project);
     let members = i32::try_from(shape.members).unwrap_or(i32::MAX);
+    let wish = shape.switchover.as_ref();
     RedisReplicationSpec {
         source: Node {
             name: names::unit_name(&names.service, 0),
@@ -150,11 +153,20 @@ fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisRep
             name: names::credentials(&names.service),
             redis: USER.to_owned(),
         },
-        switchover: shape.switchover.as_ref().map(|wish| Switchover {
-            request_id: wish.request_id.clone(),
-            target: wish.target.clone(),
-            expected_epoch: wish.expected_epoch,
+        failover: wish.and_then(|wish| {
+            Some(Failover {
+                request_id: wish.request_id.clone(),
+                expected_epoch: wish.expected_epoch,
+                accept_loss: wish.accept_loss.clone()?,
+            })
         }),
+        switchover: wish
+            .filter(|wish| wish.accept_loss.is_none())
+            .map(|wish| Switchover {
+                request_id: wish.request_id.clone(),
+                target: wish.target.clone(),
+                expected_epoch: wish.expected_epoch,
+            }),
         data_loss_policy: match spec.data_loss {
             DataLoss::Never => DataLossPolicy::Never,
             DataLoss::Bounded => DataLossPolicy::Bounded,
@@ -255,6 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn accepted_loss_is_a_failover_and_no_switchover() {
+        let shape = Shape {
+            switchover: Some(shape::SwitchoverWish {
+                request_id: "r".into(),
+                target: "demo-1".into(),
+                expected_epoch: 4,
+                accept_loss: Some("0123456789ab".into()),
+            }),
+            ..Shape::default()
+        };
+        let made = intents(&spec(3), &shape, &names(), &package()).unwrap();
+        let json = &made[1].json["spec"];
+        assert_eq!(
+            json["failover"],
+            serde_json::json!({"requestId": "r", "expectedEpoch": 4, "acceptLoss": "0123456789ab"})
+        );
+        assert!(json.get("switchover").is_none());
+    }
+
+    #[test]
     fn a_switchover_changes_nothing_but_the_switchover() {
         let before = Shape {
             units: 3,
@@ -266,6 +298,7 @@ mod tests {
                 request_id: "r".into(),
                 target: "demo-1".into(),
                 expected_epoch: 4,
+                accept_loss: None,
             }),
             ..before.clone()
         };

@@ -10,9 +10,11 @@ extern crate upm_store as store;
 
 mod choose;
 mod create;
+mod description;
+mod fit;
 mod grpc;
 mod intents;
-mod labels;
+mod memory;
 mod module;
 mod parameters;
 mod pb;

@@ -60,6 +60,11 @@ pub(crate) fn switchover(from: &str, target: &str) -> Plan {
         .risk("writes pause for less than one second; no confirmed write is lost; clients of the old primary reconnect")
 }
 
+pub(crate) fn failover(target: &str, loss: &str) -> Plan {
+    workflows::failover(&PACE, target, loss)
+        .risk(format!("confirmed writes are lost for good: {loss}"))
+}
+
 pub(crate) fn scale(from: u32, to: u32) -> Plan {
     workflows::scale(&PACE, from, to).risk(if from < to {
         "none for clients; the primary sends a full copy to each new member"
@@ -86,6 +91,7 @@ mod tests {
                 delete(&name, from, Volumes::Retain),
                 restart(from),
                 switchover("demo-0", "demo-1"),
+                failover("demo-1", "demo-1 would lead without 10 bytes"),
                 scale(from, to),
             ];
             for plan in plans {

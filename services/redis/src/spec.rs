@@ -8,7 +8,7 @@ use mesh::FieldViolation;
 use serde::{Deserialize, Serialize};
 use upm_proto::{redis::v1 as pb, resource::v1::Software};
 
-use crate::parameters;
+use crate::{memory, parameters};
 
 /// Where a spec is in a request.
 pub(crate) const FIELD: &str = "redis_service.spec";
@@ -129,7 +129,8 @@ impl Wish {
         cluster: &str,
         software: &Software,
     ) -> Result<RedisSpec, Vec<FieldViolation>> {
-        let wrong = parameters::check(&self.parameters, software);
+        let mut wrong = parameters::check(&self.parameters, software);
+        wrong.extend(memory::check(&self.parameters, &self.memory));
         if !wrong.is_empty() {
             return Err(wrong);
         }

@@ -4,7 +4,7 @@ mod predicates;
 
 use crds::{
     Condition, RedisReplicationStatus, UnitSetStatus, names,
-    redis_replication::{Member, Role},
+    redis_replication::{Member, Refusal, Role},
     unit_set::UnitSummary,
 };
 use engine::{Life, Observed, Predicate, Primary, Service, UNIT_SET_KIND};
@@ -52,7 +52,33 @@ pub(crate) fn view(
             .unwrap_or(false),
         observe_time: observed.and_then(Observed::observe_time),
         members: listed,
+        refusal: replication
+            .and_then(|replication| replication.refusal)
+            .map(|refusal| pb::Refusal {
+                candidate: refusal.candidate.unwrap_or_default(),
+                loss: refusal.loss,
+                loss_id: refusal.loss_id,
+                missing: refusal
+                    .missing
+                    .into_iter()
+                    .map(|fact| {
+                        let name = predicates::upper_snake(&fact.predicate);
+                        let about = if fact.member.is_empty() {
+                            fact.detail
+                        } else {
+                            format!("{}: {}", fact.member, fact.detail)
+                        };
+                        Predicate::unmet(&name, about).into()
+                    })
+                    .collect(),
+            }),
     }
+}
+
+/// The refused election, by the last report, and the epoch it is about.
+pub(crate) fn refusal(service: &Service, observed: &Observed) -> Option<(i64, Refusal)> {
+    let replication = replication(service, Some(observed))?;
+    Some((replication.epoch, replication.refusal?))
 }
 
 /// Who takes writes, by the last report.

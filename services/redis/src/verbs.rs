@@ -11,10 +11,11 @@ use mesh::Context;
 use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb};
 
-use crate::{labels, pb as convert, plan, redis::Redis, spec, status};
+use crate::{create, description, fit, pb as convert, plan, redis::Redis, spec, status};
 
 const DELETE: &str = "/upm.redis.v1.RedisServices/DeleteRedisService";
 const RESTART: &str = "/upm.redis.v1.RedisServices/RestartRedisService";
+const FAILOVER: &str = "/upm.redis.v1.RedisServices/FailoverRedisService";
 const SWITCHOVER: &str = "/upm.redis.v1.RedisServices/SwitchoverRedisService";
 const SCALE: &str = "/upm.redis.v1.RedisServices/HorizontalScaleRedisService";
 /// What an update can change.
@@ -124,6 +125,44 @@ pub(crate) async fn restart(
     .await
 }
 
+pub(crate) async fn failover(
+    services: &Services<Redis>,
+    ctx: &Context,
+    request: pb::FailoverRedisServiceRequest,
+) -> Result<Operation, Error> {
+    let once = Request {
+        method: FAILOVER,
+        request_id: request.request_id.clone(),
+        content: json!({"name": request.name, "accept_loss": request.accept_loss, "expected_epoch": request.expected_epoch}),
+    };
+    if let Some(known) = replayed(services, ctx, &once, request.validate_only).await? {
+        return Ok(known);
+    }
+    let service = active(services, &request.name, "failover").await?;
+    let observed = observed(services, ctx, &service).await?;
+    let (loss, wish) = accepted(&service, &observed, &request)?;
+    let plan = plan::failover(&wish.target, &loss);
+    let diff = json!({"primary": {"before": null, "after": wish.target}, "accepted_loss": {"before": null, "after": loss}});
+    let input = Input {
+        members: service.shape.members,
+        previous_members: service.shape.members,
+        switchover: Some(wish),
+        ..Input::default()
+    };
+    begin(
+        services,
+        ctx,
+        once,
+        request.validate_only,
+        service,
+        None,
+        plan,
+        input,
+        diff,
+    )
+    .await
+}
+
 pub(crate) async fn switchover(
     services: &Services<Redis>,
     ctx: &Context,
@@ -197,7 +236,16 @@ pub(crate) async fn scale(
             .reserve(&own, &target, &service.cluster, to, true)
             .await?;
     }
-    let plan = plan::scale(from, to);
+    let mut plan = plan::scale(from, to);
+    if from < to {
+        let own = services.on_behalf(ctx);
+        let spec = engine::spec_of::<Redis>(&service)?;
+        let nodes = services.catalogue().nodes(&own, &service.cluster).await;
+        let placed = create::placed_on(services, &service.cluster).await?;
+        if let Some(warning) = fit::warning(&spec, to - from, placed, &nodes) {
+            plan.risk = format!("{}; {warning}", plan.risk);
+        }
+    }
     let input = Input {
         members: to,
         previous_members: from,
@@ -229,8 +277,10 @@ pub(crate) async fn update(
     let name = ServiceName::parse(&given.name, Redis::COLLECTION, "redis_service.name")?;
     let current = services.find(&name).await?;
     refuse_spec_change(request.update_mask.as_ref(), given.spec.as_ref(), &current)?;
+    let mask = request.update_mask.map(without_spec);
     let fields = store::mask::fields(
-        request.update_mask.as_ref(),
+        mask.as_ref(),
+        "upm.redis.v1.RedisService",
         &CHANGEABLE,
         |field| match field {
             "labels" => !given.labels.is_empty(),
@@ -240,10 +290,10 @@ pub(crate) async fn update(
     )?;
     let mut wrong = Vec::new();
     if fields.contains("labels") {
-        wrong.extend(labels::check(&given.labels, "redis_service.labels"));
+        wrong.extend(store::labels::check(&given.labels, "redis_service.labels"));
     }
     if fields.contains("description") {
-        wrong.extend(labels::check_description(
+        wrong.extend(description::check(
             &given.description,
             "redis_service.description",
         ));
@@ -272,7 +322,7 @@ pub(crate) async fn update(
     convert::service(&service, observed.as_ref())
 }
 
-/// Fields of the spec have methods of their own.
+/// Fields of the spec have methods of their own. A spec as it is now, which Get returned, changes nothing.
 fn refuse_spec_change(
     mask: Option<&prost_types::FieldMask>,
     given: Option<&pb::RedisSpec>,
@@ -280,23 +330,45 @@ fn refuse_spec_change(
 ) -> Result<(), Error> {
     let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
     let has: pb::RedisSpec = (&engine::spec_of::<Redis>(current)?).into();
-    let other = given.is_some_and(|given| *given != has);
-    let named = paths
+    if given == Some(&has) {
+        return Ok(());
+    }
+    let members = given.map(|given| given.members);
+    let mut named = paths
         .iter()
-        .find(|path| *path == "spec" || path.starts_with("spec."));
+        .filter(|path| is_spec(path))
+        .filter(|path| *path != "spec.members" || members != Some(has.members));
+    let all = paths.is_empty() || paths.iter().any(|path| path == "*");
     let meant = named
+        .next()
         .map(String::as_str)
-        .or((other && (paths.is_empty() || paths == ["*"])).then_some("spec"));
+        .or((given.is_some() && all).then_some("spec"));
     let Some(path) = meant else {
         return Ok(());
     };
-    let members = given.is_some_and(|given| given.members != has.members);
-    let why = if path == "spec.members" || (path == "spec" && members) {
+    let scaled = members.is_some_and(|members| members != has.members);
+    let why = if path == "spec.members" || (path == "spec" && scaled) {
         "the number of members is changed by HorizontalScaleRedisService"
     } else {
         "the spec needs work in the cluster, which an update does not do; only the number of members can be changed now, by HorizontalScaleRedisService"
     };
     Err(Error::invalid(format!("redis_service.{path}"), why))
+}
+
+fn is_spec(path: &str) -> bool {
+    path == "spec" || path.starts_with("spec.")
+}
+
+/// The mask without the spec, once that is known to change nothing.
+fn without_spec(mask: prost_types::FieldMask) -> prost_types::FieldMask {
+    let named = !mask.paths.is_empty();
+    let mut paths = mask.paths;
+    paths.retain(|path| !is_spec(path));
+    if named && paths.is_empty() {
+        // An empty mask would mean whatever is set.
+        paths.push("etag".to_owned());
+    }
+    prost_types::FieldMask { paths }
 }
 
 /// The switchover that is asked for, as it can be done now, and who is the primary.
@@ -370,8 +442,53 @@ fn wish(
         request_id: String::new(),
         target,
         expected_epoch: primary.epoch,
+        accept_loss: None,
     };
     Ok((primary.unit, wish))
+}
+
+/// The loss as the cluster states it, and the wish that accepts exactly this one.
+fn accepted(
+    service: &Service,
+    observed: &Observed,
+    request: &pb::FailoverRedisServiceRequest,
+) -> Result<(String, SwitchoverWish), Error> {
+    let refused = |reason, message: String| Error::Refused {
+        name: service.name.to_string(),
+        reason,
+        predicates: vec![Predicate::unmet(reason, message.clone())],
+        message,
+    };
+    let Some((epoch, refusal)) = status::refusal(service, observed) else {
+        let message = "no election was refused: a primary leads, or one is being elected";
+        return Err(refused("NOTHING_REFUSED", message.to_owned()));
+    };
+    if request.expected_epoch != 0 && request.expected_epoch != epoch {
+        let message = format!(
+            "the service is at epoch {epoch}, not {}",
+            request.expected_epoch
+        );
+        return Err(refused("STALE_EPOCH", message));
+    }
+    let Some(target) = refusal.candidate else {
+        let message = "no member with data can be asked; bring one back, or restore a backup";
+        return Err(refused("NO_CANDIDATE", message.to_owned()));
+    };
+    let only_looks = request.validate_only && request.accept_loss.is_empty();
+    if !only_looks && request.accept_loss != refusal.loss_id {
+        let message = format!(
+            "{}; to accept this, repeat with accept_loss {}",
+            refusal.loss, refusal.loss_id
+        );
+        return Err(refused("LOSS_NOT_ACCEPTED", message));
+    }
+    let wish = SwitchoverWish {
+        request_id: String::new(),
+        target,
+        expected_epoch: epoch,
+        accept_loss: Some(refusal.loss_id),
+    };
+    Ok((refusal.loss, wish))
 }
 
 /// A service that was created and on which nothing works.
@@ -499,6 +616,44 @@ mod tests {
             (from.as_str(), wish.target.as_str(), wish.expected_epoch),
             ("demo-0", "demo-1", 4)
         );
+    }
+
+    #[test]
+    fn failover_accepts_exactly_the_stated_loss() {
+        let service = service(3);
+        let mut status = replication(0, &[UP; 3], false);
+        let ask =
+            |accept_loss: &str, expected_epoch, validate_only| pb::FailoverRedisServiceRequest {
+                accept_loss: accept_loss.into(),
+                expected_epoch,
+                validate_only,
+                ..Default::default()
+            };
+        let refused = |status: &serde_json::Value, request: &pb::FailoverRedisServiceRequest| {
+            let observed = seen(&service, units(&[true; 3]), status.clone(), true);
+            accepted(&service, &observed, request)
+        };
+        let reason = |status: &serde_json::Value, request: &pb::FailoverRedisServiceRequest| {
+            refused(status, request).unwrap_err().reason().to_owned()
+        };
+        assert_eq!(reason(&status, &ask("x", 0, false)), "NOTHING_REFUSED");
+        status["refusal"] = json!({"loss": "", "lossId": ""});
+        assert_eq!(reason(&status, &ask("", 0, false)), "NO_CANDIDATE");
+        status["refusal"] = json!({"candidate": "demo-1", "loss": "demo-1 lacks 10 bytes", "lossId": "0123456789ab"});
+        assert_eq!(
+            reason(&status, &ask("0123456789ab", 3, false)),
+            "STALE_EPOCH"
+        );
+        let other = refused(&status, &ask("another", 0, false)).unwrap_err();
+        assert_eq!(other.reason(), "LOSS_NOT_ACCEPTED");
+        assert!(other.to_string().contains("0123456789ab"), "{other}");
+        let (loss, wish) = refused(&status, &ask("", 0, true)).unwrap();
+        assert_eq!(
+            (loss.as_str(), wish.target.as_str()),
+            ("demo-1 lacks 10 bytes", "demo-1")
+        );
+        let (_, wish) = refused(&status, &ask("0123456789ab", 4, false)).unwrap();
+        assert_eq!(wish.accept_loss.as_deref(), Some("0123456789ab"));
     }
 
     #[test]

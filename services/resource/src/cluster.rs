@@ -1,7 +1,7 @@
 //! Clusters.
 
 pub(crate) mod model;
-mod shared;
+pub(crate) mod shared;
 mod view;
 
 use std::collections::HashMap;
@@ -16,15 +16,17 @@ use upm_proto::{
     resource::v1::{self as pb, cluster_service_server::ClusterService},
 };
 use upm_store::{
-    self as store, Store, etag, filter, ids,
+    self as store, Diff, Store, etag, filter, ids, labels, mask,
     page::{PageRequest, Query},
     time,
 };
 
 use self::model::ClusterRow;
-use crate::{Error, fields, inventory, labels, project};
+use crate::{Error, fields, inventory, project, terms};
 
 const COLLECTION: &str = "clusters";
+/// What approval beforehand needs as much as approval.
+const APPROVE: &str = "resource.clusters.approve";
 /// Life of a join token.
 const JOIN_TOKEN_SECONDS: u32 = 3600;
 
@@ -134,6 +136,21 @@ impl Handler {
     }
 }
 
+/// Whether a cluster meets all terms of a filter over labels and state.
+fn meets(terms: &[filter::Term], cluster: &pb::Cluster) -> Result<bool, Error> {
+    for term in terms {
+        let holds = if term.field == "state" {
+            terms::equals(term, cluster.state().as_str_name())?
+        } else {
+            labels::holds(term, &cluster.labels)?
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn view(
     row: ClusterRow,
     agents: &Result<HashMap<String, Agent>, String>,
@@ -165,6 +182,9 @@ impl ClusterService for Handler {
     ) -> Result<Response<pb::CreateClusterResponse>, Status> {
         let ctx = Context::of(&request)?;
         let request = request.into_inner();
+        if request.auto_approve {
+            ctx.require(APPROVE, None)?;
+        }
         let cluster = request.cluster.unwrap_or_default();
         let id = fields::id_or_random(request.cluster_id, "cluster", "cluster_id")?;
         fields::display_name(&cluster.display_name, "cluster.display_name")?;
@@ -210,6 +230,9 @@ impl ClusterService for Handler {
     ) -> Result<Response<pb::JoinCommand>, Status> {
         let ctx = Context::of(&request)?;
         let request = request.into_inner();
+        if request.auto_approve {
+            ctx.require(APPROVE, None)?;
+        }
         let id = fields::id(&request.name, COLLECTION, "name")?.to_owned();
         let audited = ctx.clone();
         let registered = id.clone();
@@ -244,7 +267,10 @@ impl ClusterService for Handler {
         self.hub()
             .approve_agent(approve)
             .await
-            .map_err(Error::Hub)?;
+            .map_err(|status| match status.code() {
+                tonic::Code::FailedPrecondition => status,
+                _ => Error::Hub(status).into(),
+            })?;
         Ok(Response::new(self.show(id).await?))
     }
 
@@ -291,19 +317,13 @@ impl ClusterService for Handler {
         let (rows, next_page_token) = page
             .finish(rows, |(row, _)| row.id.clone())
             .map_err(Error::from)?;
-        let clusters = rows
-            .into_iter()
-            .map(|(row, nodes)| view(row, &agents, &nodes))
-            .filter(|cluster| {
-                terms.iter().all(|term| {
-                    if term.field == "state" {
-                        labels::equals(term, cluster.state().as_str_name())
-                    } else {
-                        labels::holds(term, &cluster.labels)
-                    }
-                })
-            })
-            .collect();
+        let mut clusters = Vec::new();
+        for (row, nodes) in rows {
+            let cluster = view(row, &agents, &nodes);
+            if meets(&terms, &cluster)? {
+                clusters.push(cluster);
+            }
+        }
         Ok(Response::new(pb::ListClustersResponse {
             clusters,
             next_page_token,
@@ -316,23 +336,39 @@ impl ClusterService for Handler {
     ) -> Result<Response<pb::Cluster>, Status> {
         let ctx = Context::of(&request)?;
         let request = request.into_inner();
-        let (cluster, mask) = (request.cluster.unwrap_or_default(), request.update_mask);
-        fields::check_mask(mask.as_ref(), &["display_name", "labels"])?;
+        let cluster = request.cluster.unwrap_or_default();
+        let changed = mask::fields(
+            request.update_mask.as_ref(),
+            "upm.resource.v1.Cluster",
+            &["display_name", "labels"],
+            |field| match field {
+                "display_name" => !cluster.display_name.is_empty(),
+                _ => !cluster.labels.is_empty(),
+            },
+        )
+        .map_err(Error::from)?;
         let id = fields::id(&cluster.name, COLLECTION, "cluster.name")?.to_owned();
-        fields::display_name(&cluster.display_name, "cluster.display_name")?;
-        let labels = fields::labels(&cluster.labels, "cluster.labels")?;
+        let mut new_labels = None;
+        if changed.contains("display_name") {
+            fields::display_name(&cluster.display_name, "cluster.display_name")?;
+        }
+        if changed.contains("labels") {
+            new_labels = Some(fields::labels(&cluster.labels, "cluster.labels")?);
+        }
         let updated = self
             .change("resource.cluster.update", ctx, id, move |row| {
                 etag::check(&cluster.etag, &row.etag())?;
-                let before =
-                    serde_json::json!({"displayName": row.display_name, "labels": row.labels});
-                if fields::writes(mask.as_ref(), "display_name") {
+                let mut diff = Diff::new();
+                if changed.contains("display_name") {
+                    diff = diff.field("displayName", &row.display_name, &cluster.display_name);
                     row.display_name.clone_from(&cluster.display_name);
                 }
-                if fields::writes(mask.as_ref(), "labels") {
-                    row.labels.clone_from(&labels);
+                if let Some(labels) = &new_labels {
+                    let before = fields::parse_labels(&row.labels);
+                    diff = diff.field("labels", &before, &cluster.labels);
+                    row.labels.clone_from(labels);
                 }
-                Ok(serde_json::json!({"before": before}))
+                Ok(diff.into())
             })
             .await?;
         Ok(Response::new(updated))
@@ -422,8 +458,9 @@ impl Handler {
     async fn cordon(&self, ctx: Context, name: &str, cordoned: bool) -> Result<pb::Cluster, Error> {
         let id = fields::id(name, COLLECTION, "name")?.to_owned();
         self.change("resource.cluster.cordon", ctx, id, move |row| {
+            let diff = Diff::new().field("cordoned", &row.cordoned, &cordoned);
             row.cordoned = cordoned;
-            Ok(serde_json::json!({"cordoned": cordoned}))
+            Ok(diff.into())
         })
         .await
     }

@@ -1,25 +1,27 @@
 //! What can go wrong in module `resource`.
 
-use upm_mesh::{Classify, Details, Kind, QuotaViolation};
+use std::time::Duration;
+
+use upm_mesh::{Classify, Details, FieldViolation, Kind, QuotaViolation, describe};
 use upm_store as store;
 
 /// Errors of this module.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A field of the request is wrong.
-    #[error("{field}: {description}")]
-    Invalid {
-        /// Path of the field from the request's root.
-        field: String,
-        /// What is wrong and what is allowed.
-        description: String,
-    },
+    /// Fields of the request are wrong.
+    #[error("{}", describe(.0))]
+    Fields(Vec<FieldViolation>),
     /// The project does not exist.
     #[error("project {0} does not exist")]
     NoProject(String),
     /// A project of this id exists.
     #[error("project {0} exists already")]
     ProjectExists(String),
+    /// Others still know the project that had this id.
+    #[error(
+        "project {0} was deleted just now; its id is free when its roles are taken away and its clusters have been told"
+    )]
+    ProjectBeingDeleted(String),
     /// The project still has services.
     #[error("project {project} still has {services} services")]
     ProjectNotEmpty {
@@ -71,6 +73,9 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// Module `auth` refused or cannot be reached.
+    #[error("ask module auth: {}", .0.message())]
+    Auth(tonic::Status),
     /// The hub refused or cannot be reached.
     #[error("ask the hub: {}", .0.message())]
     Hub(tonic::Status),
@@ -84,17 +89,20 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
-        Self::Invalid {
-            field: field.into(),
-            description: description.into(),
-        }
+        Self::Fields(vec![FieldViolation::new(field, description)])
+    }
+}
+
+impl From<FieldViolation> for Error {
+    fn from(violation: FieldViolation) -> Self {
+        Self::Fields(vec![violation])
     }
 }
 
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Invalid { .. } => Kind::InvalidArgument,
+            Self::Fields(_) => Kind::InvalidArgument,
             Self::NoProject(_)
             | Self::NoCluster(_)
             | Self::NotReported(_)
@@ -102,9 +110,11 @@ impl Classify for Error {
             Self::ProjectExists(_) | Self::ServiceExists(_) | Self::ClusterExists(_) => {
                 Kind::AlreadyExists
             }
-            Self::ProjectNotEmpty { .. } | Self::ClusterNotEmpty { .. } => Kind::FailedPrecondition,
+            Self::ProjectBeingDeleted(_)
+            | Self::ProjectNotEmpty { .. }
+            | Self::ClusterNotEmpty { .. } => Kind::FailedPrecondition,
             Self::QuotaExceeded { .. } => Kind::ResourceExhausted,
-            Self::Hub(_) => Kind::Unavailable,
+            Self::Hub(_) | Self::Auth(_) => Kind::Unavailable,
             Self::Store(error) => error.kind(),
             Self::Package { .. } | Self::Query(_) => Kind::Internal,
         }
@@ -112,9 +122,10 @@ impl Classify for Error {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Invalid { .. } => "INVALID_FIELD",
+            Self::Fields(_) => "INVALID_FIELD",
             Self::NoProject(_) => "PROJECT_NOT_FOUND",
             Self::ProjectExists(_) => "PROJECT_EXISTS",
+            Self::ProjectBeingDeleted(_) => "PROJECT_BEING_DELETED",
             Self::ProjectNotEmpty { .. } => "PROJECT_NOT_EMPTY",
             Self::ServiceExists(_) => "SERVICE_EXISTS",
             Self::QuotaExceeded { .. } => "QUOTA_EXCEEDED",
@@ -125,6 +136,7 @@ impl Classify for Error {
             Self::NoSoftware(_) => "SOFTWARE_NOT_FOUND",
             Self::Package { .. } => "PACKAGE_MALFORMED",
             Self::Hub(_) => "HUB_UNAVAILABLE",
+            Self::Auth(_) => "AUTH_UNAVAILABLE",
             Self::Store(error) => error.reason(),
             Self::Query(_) => "QUERY_FAILED",
         }
@@ -132,9 +144,10 @@ impl Classify for Error {
 
     fn details(&self) -> Details {
         match self {
-            Self::Invalid { field, description } => {
-                Details::field(field.clone(), description.clone())
-            }
+            Self::Fields(fields) => Details {
+                fields: fields.clone(),
+                ..Details::default()
+            },
             Self::QuotaExceeded { project, .. } => Details {
                 quota: vec![QuotaViolation {
                     subject: format!("project:{project}"),
@@ -142,8 +155,24 @@ impl Classify for Error {
                 }],
                 ..Details::default()
             },
+            Self::ProjectBeingDeleted(_) => Details {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Details::default()
+            },
             Self::Store(error) => error.details(),
-            _ => Details::default(),
+            Self::NoProject(_)
+            | Self::ProjectExists(_)
+            | Self::ProjectNotEmpty { .. }
+            | Self::ServiceExists(_)
+            | Self::NoCluster(_)
+            | Self::ClusterExists(_)
+            | Self::ClusterNotEmpty { .. }
+            | Self::NotReported(_)
+            | Self::NoSoftware(_)
+            | Self::Package { .. }
+            | Self::Hub(_)
+            | Self::Auth(_)
+            | Self::Query(_) => Details::default(),
         }
     }
 }

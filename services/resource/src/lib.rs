@@ -6,10 +6,10 @@ mod cluster;
 mod error;
 mod fields;
 mod inventory;
-mod labels;
 mod project;
 mod schema;
 mod software;
+mod terms;
 
 use upm_mesh as mesh;
 use upm_proto::resource::v1::{
@@ -34,8 +34,14 @@ pub const MIGRATIONS: store::Migrations = store::Migrations {
 pub async fn module(ctx: store::ModuleContext) -> Result<mesh::Module, Error> {
     software::seed::run(&ctx.store).await?;
     let inventory = inventory::Handler::new(ctx.store.clone());
+    let forgetter = project::Forgetter::new(
+        ctx.store.clone(),
+        ctx.peers.channel("auth"),
+        ctx.peers.channel("hub"),
+    );
     let routes = tonic::service::Routes::new(ProjectServiceServer::new(project::Handler::new(
         ctx.store.clone(),
+        forgetter.clone(),
     )))
     .add_service(ClusterServiceServer::new(cluster::Handler::new(
         ctx.store.clone(),
@@ -47,6 +53,10 @@ pub async fn module(ctx: store::ModuleContext) -> Result<mesh::Module, Error> {
         ctx.store.clone(),
     )));
     let mut tasks = mesh::Tasks::new();
+    tasks.spawn(
+        "forget deleted projects",
+        forgetter.follow(ctx.drain.clone()),
+    );
     tasks.spawn(
         "follow the inventory",
         inventory::follow(ctx.store, ctx.peers.channel("hub"), ctx.drain),

@@ -1,30 +1,40 @@
 //! Projects.
 
+mod forget;
 pub(crate) mod model;
 
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::json;
 use tonic::{Request, Response, Status};
 use upm_mesh::Context;
 use upm_proto::resource::v1::{self as pb, project_service_server::ProjectService};
 use upm_store::{
-    self as store, Store, etag, filter, ids, lock,
+    self as store, Diff, Store, etag, filter, ids, labels, lock, mask,
     page::{PageRequest, Query},
     request_id, time,
 };
 
+pub(crate) use self::forget::Forgetter;
 use self::model::{ProjectRow, Reservation};
-use crate::{Error, fields, labels};
+use crate::{Error, fields};
 
 const COLLECTION: &str = "projects";
+/// What an update may change.
+const CHANGEABLE: [&str; 4] = ["display_name", "labels", "quota.services", "quota.units"];
+/// Nobody who runs a project gives it more than it was given.
+const SET_QUOTA: &str = "resource.projects.setQuota";
 
 /// Serves `ProjectService`.
 #[derive(Debug, Clone)]
 pub(crate) struct Handler {
     store: Store,
+    forgetter: Forgetter,
 }
 
 impl Handler {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, forgetter: Forgetter) -> Self {
+        Self { store, forgetter }
     }
 }
 
@@ -38,6 +48,67 @@ fn check_id(id: &str) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// What an update writes.
+#[derive(Debug, Clone, Default)]
+struct Change {
+    display_name: Option<String>,
+    labels: Option<String>,
+    quota_services: Option<i32>,
+    quota_units: Option<i32>,
+}
+
+impl Change {
+    /// Checks the fields that are changed, and no others.
+    fn parse(project: &pb::Project, fields: &BTreeSet<&str>) -> Result<Self, Error> {
+        let mut change = Self::default();
+        if fields.contains("display_name") {
+            fields::display_name(&project.display_name, "project.display_name")?;
+            change.display_name = Some(project.display_name.clone());
+        }
+        if fields.contains("labels") {
+            change.labels = Some(fields::labels(&project.labels, "project.labels")?);
+        }
+        if fields.contains("quota.services") || fields.contains("quota.units") {
+            let quota = quota(project.quota)?;
+            change.quota_services = fields.contains("quota.services").then_some(quota.services);
+            change.quota_units = fields.contains("quota.units").then_some(quota.units);
+        }
+        Ok(change)
+    }
+
+    fn apply(&self, row: &mut ProjectRow) {
+        if let Some(display_name) = &self.display_name {
+            row.display_name.clone_from(display_name);
+        }
+        if let Some(labels) = &self.labels {
+            row.labels.clone_from(labels);
+        }
+        row.quota_services = self.quota_services.unwrap_or(row.quota_services);
+        row.quota_units = self.quota_units.unwrap_or(row.quota_units);
+    }
+}
+
+fn difference(before: &ProjectRow, after: &ProjectRow) -> Diff {
+    let labels = |row: &ProjectRow| fields::parse_labels(&row.labels);
+    Diff::new()
+        .field("displayName", &before.display_name, &after.display_name)
+        .field("labels", &labels(before), &labels(after))
+        .field("quota", &quota_json(before), &quota_json(after))
+}
+
+fn quota_json(row: &ProjectRow) -> serde_json::Value {
+    json!({ "services": row.quota_services, "units": row.quota_units })
+}
+
+fn all_hold(terms: &[filter::Term], found: &HashMap<String, String>) -> Result<bool, Error> {
+    for term in terms {
+        if !labels::holds(term, found)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn quota(given: Option<pb::Quota>) -> Result<pb::Quota, Error> {
@@ -109,13 +180,20 @@ impl ProjectService for Handler {
                     request_id: &request.request_id,
                 };
                 request_id::once(conn, key, &fingerprint, |conn| {
+                    if model::is_remembered(conn, &row.id)? {
+                        return Err(Error::ProjectBeingDeleted(row.id.clone()));
+                    }
                     if model::find(conn, &row.id)?.is_some() {
                         return Err(Error::ProjectExists(row.id.clone()));
                     }
                     model::insert(conn, &row)?;
                     let answer = row.clone().into_proto(0);
-                    let diff = serde_json::json!({"created": row.id});
-                    store::audited(conn, &ctx, &answer.name, diff)?;
+                    let diff = Diff::new().added("uid", &row.uid).field(
+                        "quota",
+                        &json!({}),
+                        &quota_json(&row),
+                    );
+                    store::audited(conn, &ctx, &answer.name, diff.into())?;
                     Ok(answer)
                 })
             })
@@ -180,12 +258,13 @@ impl ProjectService for Handler {
                 break;
             };
             after.clone_from(last);
-            projects.extend(rows.into_iter().filter(|(_, project)| {
-                ctx.may("resource.projects.get", Some(&project.name))
-                    && terms
-                        .iter()
-                        .all(|term| labels::holds(term, &project.labels))
-            }));
+            for (id, project) in rows {
+                if ctx.may("resource.projects.get", Some(&project.name))
+                    && all_hold(&terms, &project.labels)?
+                {
+                    projects.push((id, project));
+                }
+            }
         }
         projects.truncate(limit);
         let (projects, next_page_token) = page
@@ -204,41 +283,40 @@ impl ProjectService for Handler {
         let ctx = Context::of(&request)?;
         let request = request.into_inner();
         let project = request.project.unwrap_or_default();
-        let mask = request.update_mask;
-        fields::check_mask(mask.as_ref(), &["display_name", "labels", "quota"])?;
+        let given = project.quota.unwrap_or_default();
+        let fields = mask::fields(
+            request.update_mask.as_ref(),
+            "upm.resource.v1.Project",
+            &CHANGEABLE,
+            |field| match field {
+                "display_name" => !project.display_name.is_empty(),
+                "labels" => !project.labels.is_empty(),
+                "quota.services" => given.services != 0,
+                _ => given.units != 0,
+            },
+        )
+        .map_err(Error::from)?;
         let id = fields::id(&project.name, COLLECTION, "project.name")?.to_owned();
-        fields::display_name(&project.display_name, "project.display_name")?;
-        let labels = fields::labels(&project.labels, "project.labels")?;
-        let quota = quota(project.quota)?;
+        let change = Change::parse(&project, &fields)?;
+        if change.quota_services.is_some() || change.quota_units.is_some() {
+            ctx.require(SET_QUOTA, Some(&project.name))?;
+        }
         let updated = self
             .store
             .transact("resource.project.update", move |conn| {
                 let mut row = model::get(conn, &id)?;
-                let before =
-                    serde_json::json!({"displayName": row.display_name, "labels": row.labels});
                 etag::check(&project.etag, &row.etag())?;
-                let seen = row.version;
-                if fields::writes(mask.as_ref(), "display_name") {
-                    row.display_name.clone_from(&project.display_name);
+                let before = row.clone();
+                change.apply(&mut row);
+                let diff = difference(&before, &row);
+                if !diff.is_empty() {
+                    row.version += 1;
+                    row.update_us = time::now_us();
+                    model::update(conn, before.version, &row)?;
                 }
-                if fields::writes(mask.as_ref(), "labels") {
-                    row.labels.clone_from(&labels);
-                }
-                if fields::writes(mask.as_ref(), "quota") {
-                    row.quota_services = quota.services;
-                    row.quota_units = quota.units;
-                }
-                row.version += 1;
-                row.update_us = time::now_us();
-                model::update(conn, seen, &row)?;
                 let services = model::service_count(conn, &id)?;
                 let answer = row.into_proto(services);
-                store::audited(
-                    conn,
-                    &ctx,
-                    &answer.name,
-                    serde_json::json!({"before": before}),
-                )?;
+                store::audited(conn, &ctx, &answer.name, diff.into())?;
                 Ok::<_, Error>(answer)
             })
             .await?;
@@ -252,6 +330,7 @@ impl ProjectService for Handler {
         let ctx = Context::of(&request)?;
         let request = request.into_inner();
         let id = fields::id(&request.name, COLLECTION, "name")?.to_owned();
+        let ctx_after = ctx.clone();
         self.store
             .transact("resource.project.delete", move |conn| {
                 // A service that is being made meanwhile must be seen, or must see that the project is gone.
@@ -271,16 +350,20 @@ impl ProjectService for Handler {
                         services,
                     });
                 }
-                model::delete(conn, &id)?;
+                model::delete(conn, &row)?;
                 store::audited(
                     conn,
                     &ctx,
                     &request.name,
-                    serde_json::json!({"deleted": id}),
+                    Diff::new().removed("uid", &row.uid).into(),
                 )?;
                 Ok(())
             })
             .await?;
+        // What fails here goes on in the background; meanwhile nobody gets the id.
+        if let Err(error) = self.forgetter.run(&ctx_after).await {
+            tracing::warn!(%error, "A deleted project is not forgotten everywhere yet");
+        }
         Ok(Response::new(()))
     }
 

@@ -61,4 +61,12 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    deleted_projects (uid) {
+        uid -> Text,
+        id -> Text,
+        delete_us -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(projects, reservations);

@@ -4,15 +4,15 @@ mod model;
 pub(crate) mod seed;
 
 use tonic::{Request, Response, Status};
-use upm_mesh::Context;
+use upm_mesh::{Context, FieldViolation};
 use upm_proto::resource::v1::{self as pb, software_service_server::SoftwareService};
 use upm_store::{
-    self as store, Store, etag, filter,
+    self as store, Diff, Store, etag, filter, mask,
     page::{PageRequest, Query},
 };
 
 use self::model::{SoftwareRow, View};
-use crate::{Error, fields, labels};
+use crate::{Error, fields, terms};
 
 const COLLECTION: &str = "software";
 
@@ -62,6 +62,51 @@ fn check(package: &pb::Software) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses other values of what never changes; what is not set says nothing.
+fn refuse_other(given: &pb::Software, stored: &pb::Software) -> Result<(), Error> {
+    let others = [
+        ("type", &given.r#type, &stored.r#type),
+        ("edition", &given.edition, &stored.edition),
+        ("version", &given.version, &stored.version),
+        ("digest", &given.digest, &stored.digest),
+    ];
+    let mut wrong: Vec<FieldViolation> = others
+        .iter()
+        .filter(|(_, given, stored)| !given.is_empty() && given != stored)
+        .map(|(field, ..)| immutable(field))
+        .collect();
+    if !given.parameters.is_empty() && given.parameters != stored.parameters {
+        wrong.push(immutable("parameters"));
+    }
+    if given.content.is_some() && given.content != stored.content {
+        wrong.push(immutable("content"));
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Fields(wrong))
+    }
+}
+
+fn immutable(field: &str) -> FieldViolation {
+    let text = "never changes; import another package";
+    FieldViolation::new(format!("software.{field}"), text)
+}
+
+/// Whether a package meets all terms of a filter over type and whether it is enabled.
+fn meets(terms: &[filter::Term], row: &SoftwareRow) -> Result<bool, Error> {
+    for term in terms {
+        let holds = match term.field.as_str() {
+            "type" => terms::equals(term, &row.kind)?,
+            _ => term.equality()? == (term.bool()? == row.enabled),
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 #[tonic::async_trait]
 impl SoftwareService for Handler {
     async fn list_software(
@@ -92,16 +137,12 @@ impl SoftwareService for Handler {
         let (rows, next_page_token) = page
             .finish(rows, |row| row.id.clone())
             .map_err(Error::from)?;
-        let software = rows
-            .into_iter()
-            .filter(|row| {
-                terms.iter().all(|term| match term.field.as_str() {
-                    "type" => labels::equals(term, &row.kind),
-                    _ => labels::equals(term, if row.enabled { "true" } else { "false" }),
-                })
-            })
-            .map(|row| row.into_proto(View::Basic))
-            .collect();
+        let mut software = Vec::new();
+        for row in rows {
+            if meets(&terms, &row)? {
+                software.push(row.into_proto(View::Basic));
+            }
+        }
         Ok(Response::new(pb::ListSoftwareResponse {
             software,
             next_page_token,
@@ -147,8 +188,14 @@ impl SoftwareService for Handler {
     ) -> Result<Response<pb::Software>, Status> {
         let ctx = Context::of(&request)?;
         let request = request.into_inner();
-        fields::check_mask(request.update_mask.as_ref(), &["enabled"])?;
         let package = request.software.unwrap_or_default();
+        let changed = mask::fields(
+            request.update_mask.as_ref(),
+            "upm.resource.v1.Software",
+            &["enabled"],
+            |_| package.enabled,
+        )
+        .map_err(Error::from)?;
         let id = fields::id(&package.name, COLLECTION, "software.name")?.to_owned();
         let updated = self
             .store
@@ -156,14 +203,18 @@ impl SoftwareService for Handler {
                 let stored = model::find(conn, &id)?
                     .ok_or_else(|| Error::NoSoftware(package.name.clone()))?;
                 etag::check(&package.etag, &stored.etag())?;
+                refuse_other(&package, &stored.clone().into_proto(View::Full))?;
+                if !changed.contains("enabled") {
+                    return Ok(stored);
+                }
                 let row = SoftwareRow {
                     enabled: package.enabled,
                     version: stored.version + 1,
                     ..stored.clone()
                 };
                 model::replace(conn, stored.version, &row)?;
-                let diff = serde_json::json!({"enabled": package.enabled});
-                store::audited(conn, &ctx, &package.name, diff)?;
+                let diff = Diff::new().field("enabled", &stored.enabled, &package.enabled);
+                store::audited(conn, &ctx, &package.name, diff.into())?;
                 Ok::<_, Error>(row)
             })
             .await?;

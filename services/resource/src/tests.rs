@@ -1,10 +1,12 @@
 //! The module behind the real mesh, on SQLite and on a real MariaDB. The hub is a double.
 
+mod auth;
 mod clusters;
 mod hub;
 mod projects;
 mod reports;
 mod software;
+mod updates;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,12 +27,25 @@ use self::hub::Hub;
 use crate::{MIGRATIONS, module};
 
 const ADMIN: &str = "users/root";
+/// Has what `roles/project-admin` gives in project `ours`.
+const OWNER: &str = "users/owner";
+const OWNED: &[&str] = &[
+    "*.services.*",
+    "resource.projects.get",
+    "resource.projects.list",
+    "resource.projects.update",
+];
+/// May register clusters, and nothing else.
+const CREATOR: &str = "users/creator";
+/// May let agents join again, and nothing else.
+const REJOINER: &str = "users/rejoiner";
 /// May read what is in project `ours`, and nothing else.
 const MEMBER: &str = "users/member";
 
 struct World {
     database: &'static str,
     hub: Hub,
+    auth: auth::Auth,
     people: People,
     stack: upm_mesh::Stack,
     drain: Drain,
@@ -58,6 +73,8 @@ impl World {
         let hub = Hub::default();
         let peers = Peers::new();
         peers.insert("hub", hub.clone().channel());
+        let auth = auth::Auth::default();
+        peers.insert("auth", auth.clone().channel());
         let drain = Drain::new();
         let module = module(ModuleContext {
             name: "resource",
@@ -68,17 +85,19 @@ impl World {
         })
         .await
         .expect("the module starts");
-        let people = People::new().may(ADMIN, &["*.*.*"], None).may(
-            MEMBER,
-            &["resource.projects.get"],
-            Some("projects/ours"),
-        );
+        let people = People::new()
+            .may(ADMIN, &["*.*.*"], None)
+            .may(MEMBER, &["resource.projects.get"], Some("projects/ours"))
+            .may(OWNER, OWNED, Some("projects/ours"))
+            .may(CREATOR, &["resource.clusters.create"], None)
+            .may(REJOINER, &["resource.clusters.rejoin"], None);
         let stack = Server::builder("resource", people.verifier(), Arc::new(LogSink))
             .routes(module.routes)
             .build();
         Self {
             database: test.database,
             hub,
+            auth,
             people,
             stack,
             drain,

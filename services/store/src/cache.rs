@@ -96,6 +96,15 @@ impl Cache {
         }
     }
 
+    /// Counts down by one, not below 0 and only what is there; its end stays.
+    pub async fn decr(&self, key: &str) -> Result<(), Error> {
+        let key = self.key(key);
+        match &self.place {
+            Place::InProcess(here) => here.decr(&key),
+            Place::Redis(server) => server.decr(&key).await,
+        }
+    }
+
     /// Sets a key only when its value is `expected` (`None`: absent); whether it did.
     pub async fn compare_and_set(
         &self,

@@ -38,15 +38,23 @@ pub fn field(path: &str, id: &str) -> Result<(), FieldViolation> {
     })
 }
 
-/// The id in `<collection>/<id>`, for example `users/ada`.
+/// The id in `<collection>/<id>`, for example `users/ada`: 1 to 255 of `A-Z a-z 0-9 . _ -`. No other character is asked of the store,
+/// which might take two ids for one (MySQL ignores spaces at the end).
 pub fn in_name<'a>(path: &str, collection: &str, name: &'a str) -> Result<&'a str, FieldViolation> {
     name.strip_prefix(collection)
         .and_then(|rest| rest.strip_prefix('/'))
-        .filter(|id| !id.is_empty() && !id.contains('/'))
+        .filter(|id| is_plain(id))
         .ok_or_else(|| FieldViolation {
             field: path.to_owned(),
             description: format!("must be {collection}/<id>"),
         })
+}
+
+fn is_plain(id: &str) -> bool {
+    (1..=255).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// A resource id for a user who chose none: `<prefix>-<8 random characters>`.

@@ -166,6 +166,12 @@ async fn forward_batch(
     Ok(count)
 }
 
+/// Records that are not forwarded yet, oldest first, within the limits of one request: for tests of who writes them.
+#[cfg(any(test, feature = "testing"))]
+pub fn waiting(conn: &mut Connection) -> Result<Vec<pb::Entry>, Error> {
+    Ok(batch(conn)?.into_iter().map(|(_, entry)| entry).collect())
+}
+
 /// The oldest records, within the limits of one request.
 fn batch(conn: &mut Connection) -> Result<Vec<(String, pb::Entry)>, Error> {
     let rows: Vec<(String, Vec<u8>)> = upm_outbox::table

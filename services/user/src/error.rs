@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use upm_mesh::{Classify, Details, FieldViolation, Kind};
+use tonic::Status;
+use upm_mesh::{Classify, Details, FieldViolation, Kind, describe, into_status};
 use upm_store as store;
 
-/// An error of module `user`. Reasons: `USER_NOT_FOUND`, `USER_EXISTS`, `USER_ID_RECENTLY_DELETED`, `OWN_USER`, `NOT_OWN_USER`,
+/// An error of module `user`. Reasons: `USER_NOT_FOUND`, `USER_EXISTS`, `USER_ID_RECENTLY_DELETED`, `OWN_USER`, `NOT_OWN_USER`, `LAST_ADMINISTRATOR`,
 /// `BAD_CREDENTIALS`, `PASSWORD_THROTTLED`, `USERS_EXIST`, `INVALID_FIELD`, `PASSWORDS_BUSY`, and those of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +27,12 @@ pub enum Error {
     /// Nobody deletes or disables themselves.
     #[error("nobody does this to their own user")]
     OwnUser,
+    /// Without this user nobody could administer the platform.
+    #[error("{0} is the last administrator who may act")]
+    LastAdministrator(String),
+    /// The mesh refused; passed on as it is.
+    #[error("{}", .0.message())]
+    Refused(Box<Status>),
     /// It can only be done to oneself.
     #[error("only for the caller's own user")]
     NotOwnUser,
@@ -52,14 +59,6 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
-fn describe(fields: &[FieldViolation]) -> String {
-    let each: Vec<String> = fields
-        .iter()
-        .map(|field| format!("{}: {}", field.field, field.description))
-        .collect();
-    each.join("; ")
-}
-
 impl From<upm_store::QueryError> for Error {
     fn from(error: upm_store::QueryError) -> Self {
         Self::Store(error.into())
@@ -77,9 +76,11 @@ impl Classify for Error {
         match self {
             Self::NotFound(_) => Kind::NotFound,
             Self::Exists(_) => Kind::AlreadyExists,
-            Self::RecentlyDeleted { .. } | Self::OwnUser | Self::UsersExist => {
-                Kind::FailedPrecondition
-            }
+            Self::RecentlyDeleted { .. }
+            | Self::OwnUser
+            | Self::UsersExist
+            | Self::LastAdministrator(_) => Kind::FailedPrecondition,
+            Self::Refused(status) => Kind::of(status.code()).unwrap_or(Kind::Internal),
             Self::NotOwnUser => Kind::PermissionDenied,
             Self::BadCredentials => Kind::Unauthenticated,
             Self::Fields(_) => Kind::InvalidArgument,
@@ -95,6 +96,8 @@ impl Classify for Error {
             Self::Exists(_) => "USER_EXISTS",
             Self::RecentlyDeleted { .. } => "USER_ID_RECENTLY_DELETED",
             Self::OwnUser => "OWN_USER",
+            Self::LastAdministrator(_) => "LAST_ADMINISTRATOR",
+            Self::Refused(_) => "REFUSED",
             Self::NotOwnUser => "NOT_OWN_USER",
             Self::BadCredentials => "BAD_CREDENTIALS",
             Self::UsersExist => "USERS_EXIST",
@@ -128,6 +131,8 @@ impl Classify for Error {
             Self::NotFound(_)
             | Self::Exists(_)
             | Self::OwnUser
+            | Self::LastAdministrator(_)
+            | Self::Refused(_)
             | Self::NotOwnUser
             | Self::BadCredentials
             | Self::UsersExist
@@ -136,4 +141,17 @@ impl Classify for Error {
     }
 }
 
-upm_mesh::status_from!(Error, "user.upm");
+impl From<Status> for Error {
+    fn from(refused: Status) -> Self {
+        Self::Refused(Box::new(refused))
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(status) => *status,
+            own => into_status(own, "user.upm"),
+        }
+    }
+}

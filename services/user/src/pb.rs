@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use upm_mesh::FieldViolation;
 use upm_proto::user::v1 as pb;
-use upm_store::{etag, ids, mask, time};
+use upm_store::{etag, ids, labels, mask, time};
 
 use crate::Error;
 use crate::model::{Labels, UserRow};
@@ -16,9 +16,6 @@ pub(crate) const COLLECTION: &str = "users";
 const ME: &str = "me";
 const DISPLAY_NAME_CHARS: usize = 200;
 const EMAIL_CHARS: usize = 254;
-const LABELS: usize = 64;
-const LABEL_KEY_BYTES: usize = 63;
-const LABEL_VALUE_CHARS: usize = 256;
 const CHANGEABLE: [&str; 3] = ["display_name", "email", "labels"];
 
 /// What a user says about themselves.
@@ -109,6 +106,7 @@ pub(crate) fn parse_change(
     let id = parse_name("user.name", &user.name, caller)?;
     let fields = mask::fields(
         request.update_mask.as_ref(),
+        "upm.user.v1.User",
         &CHANGEABLE,
         |field| match field {
             "display_name" => !user.display_name.is_empty(),
@@ -153,7 +151,7 @@ pub(crate) fn user(row: &UserRow, labels: Labels) -> pb::User {
 fn parse_id(path: &str, id: &str) -> Result<(), FieldViolation> {
     ids::field(path, id)?;
     if id == ME {
-        return Err(violation(path, "\"me\" is reserved".to_owned()));
+        return Err(FieldViolation::new(path, "\"me\" is reserved".to_owned()));
     }
     Ok(())
 }
@@ -167,49 +165,22 @@ fn parse_profile(
     if DISPLAY_NAME_CHARS < display_name.chars().count()
         || display_name.chars().any(char::is_control)
     {
-        problems.push(violation(
+        problems.push(FieldViolation::new(
             "user.display_name",
             format!("must have at most {DISPLAY_NAME_CHARS} printable characters"),
         ));
     }
     if !email.is_empty() && !is_email(&email) {
-        problems.push(violation(
+        problems.push(FieldViolation::new(
             "user.email",
             format!("must be an address of at most {EMAIL_CHARS} characters"),
         ));
     }
-    if LABELS < labels.len() {
-        problems.push(violation(
-            "user.labels",
-            format!("must be at most {LABELS}"),
-        ));
-    }
-    for (key, value) in &labels {
-        if !is_label_key(key) {
-            problems.push(violation(
-                "user.labels",
-                format!("key {key:?} must have 1 to {LABEL_KEY_BYTES} of A-Z a-z 0-9 . _ / - and begin and end with a letter or digit"),
-            ));
-        } else if LABEL_VALUE_CHARS < value.chars().count() || value.chars().any(char::is_control) {
-            problems.push(violation(
-                "user.labels",
-                format!(
-                    "value of {key} must have at most {LABEL_VALUE_CHARS} printable characters"
-                ),
-            ));
-        }
-    }
+    problems.extend(labels::check(&labels, "user.labels"));
     Profile {
         display_name,
         email,
         labels: labels.into_iter().collect(),
-    }
-}
-
-fn violation(field: &str, description: String) -> FieldViolation {
-    FieldViolation {
-        field: field.to_owned(),
-        description,
     }
 }
 
@@ -220,16 +191,6 @@ fn is_email(email: &str) -> bool {
         && parts.is_some_and(|(local, host)| {
             !local.is_empty() && !host.is_empty() && !host.contains('@')
         })
-}
-
-fn is_label_key(key: &str) -> bool {
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    key.len() <= LABEL_KEY_BYTES
-        && edge(key.as_bytes().first())
-        && edge(key.as_bytes().last())
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte))
 }
 
 #[cfg(test)]
@@ -266,7 +227,7 @@ mod tests {
                 "user_id",
                 "user.display_name",
                 "user.email",
-                "user.labels",
+                "user.labels[-]",
                 "password"
             ]
         );

@@ -3,6 +3,7 @@
 mod access;
 mod crud;
 mod passwords;
+mod standing;
 
 use std::sync::Arc;
 
@@ -19,6 +20,10 @@ use crate::{Config, MIGRATIONS, PasswordCost, module};
 const PASSWORD: &str = "correct horse battery staple";
 const ADMIN: &str = "users/root";
 const READER: &str = "users/reader";
+/// Changes accounts, and may nothing else.
+const DESK: &str = "users/desk";
+/// The administrators of the platform.
+const BOSSES: [&str; 2] = ["users/boss", "users/chief"];
 
 struct World {
     database: &'static str,
@@ -61,11 +66,27 @@ impl World {
         )
         .await
         .expect("the module starts");
-        let people = People::new().may(ADMIN, &["*.*.*"], None).may(
-            READER,
-            &["user.users.get", "user.users.list"],
-            None,
-        );
+        let people = People::new()
+            .may(ADMIN, &["*.*.*"], None)
+            .may(READER, &["user.users.get", "user.users.list"], None)
+            .may(
+                DESK,
+                &[
+                    "user.users.delete",
+                    "user.users.disable",
+                    "user.users.enable",
+                    "user.users.resetPassword",
+                    "user.users.update",
+                ],
+                None,
+            )
+            .may(
+                "users/member",
+                &["redis.services.delete"],
+                Some("projects/p"),
+            )
+            .administers(BOSSES[0])
+            .administers(BOSSES[1]);
         let stack = Server::builder("user", people.verifier(), Arc::new(LogSink))
             .routes(module.routes)
             .build();

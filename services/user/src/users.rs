@@ -8,7 +8,7 @@ use upm_mesh as mesh;
 use upm_proto::user::v1 as pb;
 use upm_store::page::{PageRequest, Query};
 use upm_store::request_id::{Key, fingerprint, once};
-use upm_store::{Cache, Connection, Store, audited, etag, filter, ids, lock, time};
+use upm_store::{Cache, Connection, Diff, Store, audited, etag, filter, ids, lock, time};
 
 use crate::model::{self, UserRow};
 use crate::password::{Password, Passwords};
@@ -18,6 +18,11 @@ use crate::{Error, list, pb as convert};
 /// Who holds somebody's access token may not guess the password behind it: so many tries in so long.
 const GUESSES: i64 = 10;
 pub(crate) const GUESS_WINDOW: Duration = Duration::from_mins(15);
+
+/// Who has this role on the platform administers it; at least one of them can act.
+const ADMINISTRATOR: &str = "roles/platform-admin";
+/// Nobody else disables or deletes users meanwhile: two administrators must not disable each other at once.
+const STANDING_LOCK: &str = "user-standing";
 
 /// The users of the platform. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -160,27 +165,25 @@ impl Users {
         change: Change,
     ) -> Result<pb::User, Error> {
         let id = change.id.clone();
+        ctx.require_no_less(&name(&id))?;
         self.modify("update a user", id, move |conn, row| {
             etag::check(&change.etag, &etag::of(&row.uid, row.version))?;
-            let mut diff = serde_json::Map::new();
             let Change {
                 profile, fields, ..
             } = &change;
-            if fields.contains("display_name") && row.display_name != profile.display_name {
-                diff.insert(
-                    "displayName".to_owned(),
-                    json!([row.display_name, profile.display_name]),
-                );
+            let mut diff = Diff::new();
+            if fields.contains("display_name") {
+                diff = diff.field("displayName", &row.display_name, &profile.display_name);
                 row.display_name.clone_from(&profile.display_name);
             }
-            if fields.contains("email") && row.email != profile.email {
-                diff.insert("email".to_owned(), json!([row.email, profile.email]));
+            if fields.contains("email") {
+                diff = diff.field("email", &row.email, &profile.email);
                 row.email.clone_from(&profile.email);
             }
             if fields.contains("labels") {
                 let old = model::labels(conn, &row.id)?;
                 if old != profile.labels {
-                    diff.insert("labels".to_owned(), json!([old, profile.labels]));
+                    diff = diff.field("labels", &old, &profile.labels);
                     model::put_labels(conn, &row.id, &profile.labels)?;
                 }
             }
@@ -199,8 +202,10 @@ impl Users {
     ) -> Result<(), Error> {
         let id = convert::parse_name("name", &request.name, ctx.caller.user())?;
         refuse_own(&ctx, &id)?;
+        ctx.require_no_less(&name(&id))?;
         self.store
             .transact("delete a user", move |conn| {
+                require_administrator_without(conn, &ctx, &id)?;
                 let Some(row) = model::find_locked(conn, &id)? else {
                     return if request.allow_missing {
                         Ok(())
@@ -214,7 +219,7 @@ impl Users {
                     conn,
                     &ctx,
                     &name(&id),
-                    json!({ "uid": [row.uid, null] }),
+                    Diff::new().removed("uid", &row.uid).into(),
                 )?)
             })
             .await?;
@@ -230,19 +235,23 @@ impl Users {
     ) -> Result<pb::User, Error> {
         let id = convert::parse_name("name", resource, ctx.caller.user())?;
         refuse_own(&ctx, &id)?;
+        ctx.require_no_less(&name(&id))?;
         let disabled = access == Access::Disabled;
         let user = self
-            .modify("disable or enable a user", id, move |conn, row| {
-                let was = std::mem::replace(&mut row.disabled, disabled);
-                if was != disabled {
-                    write(conn, row)?;
+            .store
+            .transact("disable or enable a user", move |conn| {
+                // Before the row, as a deletion does.
+                if disabled {
+                    require_administrator_without(conn, &ctx, &id)?;
                 }
-                Ok(audited(
-                    conn,
-                    &ctx,
-                    &name(&row.id),
-                    json!({ "disabled": [was, disabled] }),
-                )?)
+                modify_in(conn, &id, |conn, row| {
+                    let was = std::mem::replace(&mut row.disabled, disabled);
+                    if was != disabled {
+                        write(conn, row)?;
+                    }
+                    let diff = Diff::new().field("disabled", &was, &disabled);
+                    Ok(audited(conn, &ctx, &name(&row.id), diff.into())?)
+                })
             })
             .await?;
         self.changed();
@@ -276,11 +285,22 @@ impl Users {
     ) -> Result<(), Error> {
         let id = convert::parse_name("name", &request.name, ctx.caller.user())?;
         let new = Password::parse("new_password", &request.new_password)?;
+        ctx.require_no_less(&name(&id))?;
+        if ctx.caller.user() != Some(name(&id).as_str()) {
+            let (ctx, id) = (ctx.clone(), id.clone());
+            self.store
+                .read("find the other administrators", move |conn| {
+                    require_administrator_beside(conn, &ctx, &id)
+                })
+                .await?;
+        }
         self.set_password(ctx, id, new).await
     }
 
     /// The user, if the password is right and the user may act. Takes as long for unknown users.
     pub(crate) async fn verify(&self, id: &str, password: &str) -> Result<pb::User, Error> {
+        // What can be no id is not asked of the store, which might take it for one.
+        let id = if ids::resource_id(id).is_ok() { id } else { "" };
         let wanted = id.to_owned();
         let found = self
             .store
@@ -332,13 +352,7 @@ impl Users {
         mut work: impl FnMut(&mut Connection, &mut UserRow) -> Result<(), Error> + Send + 'static,
     ) -> Result<pb::User, Error> {
         self.store
-            .transact(op, move |conn| {
-                let mut row =
-                    model::find_locked(conn, &id)?.ok_or_else(|| Error::NotFound(id.clone()))?;
-                work(conn, &mut row)?;
-                let labels = model::labels(conn, &id)?;
-                Ok(convert::user(&row, labels))
-            })
+            .transact(op, move |conn| modify_in(conn, &id, &mut work))
             .await
     }
 
@@ -352,6 +366,17 @@ impl Users {
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
+}
+
+fn modify_in(
+    conn: &mut Connection,
+    id: &str,
+    work: impl FnOnce(&mut Connection, &mut UserRow) -> Result<(), Error>,
+) -> Result<pb::User, Error> {
+    let mut row = model::find_locked(conn, id)?.ok_or_else(|| Error::NotFound(id.to_owned()))?;
+    work(conn, &mut row)?;
+    let labels = model::labels(conn, id)?;
+    Ok(convert::user(&row, labels))
 }
 
 fn insert(
@@ -384,8 +409,10 @@ fn insert(
     if !model::insert(conn, &row, &new.profile.labels)? {
         return Err(Error::Exists(new.id.clone()));
     }
-    let diff = json!({ "uid": [null, row.uid], "email": [null, row.email] });
-    audited(conn, ctx, &name(&row.id), diff)?;
+    let diff = Diff::new()
+        .added("uid", &row.uid)
+        .added("email", &row.email);
+    audited(conn, ctx, &name(&row.id), diff.into())?;
     Ok(convert::user(&row, new.profile.labels.clone()))
 }
 
@@ -393,6 +420,36 @@ fn write(conn: &mut Connection, row: &mut UserRow) -> Result<(), Error> {
     row.version += 1;
     row.update_us = time::now_us();
     Ok(model::update(conn, row)?)
+}
+
+/// Refuses to take the last administrator who may act away. Whoever disables or deletes users waits for each other here.
+fn require_administrator_without(
+    conn: &mut Connection,
+    ctx: &mesh::Context,
+    id: &str,
+) -> Result<(), Error> {
+    lock::name(conn, STANDING_LOCK)?;
+    require_administrator_beside(conn, ctx, id)
+}
+
+/// Refuses when the user is the only administrator who may act.
+fn require_administrator_beside(
+    conn: &mut Connection,
+    ctx: &mesh::Context,
+    id: &str,
+) -> Result<(), Error> {
+    let administrators = ctx.holders(ADMINISTRATOR)?;
+    if !administrators.contains(&name(id)) {
+        return Ok(());
+    }
+    for other in &administrators {
+        let other = convert::parse_name("name", other, None)?;
+        // What this module knows of who is disabled or deleted is newer than the policy.
+        if other != id && model::find(conn, &other)?.is_some_and(|row| !row.disabled) {
+            return Ok(());
+        }
+    }
+    Err(Error::LastAdministrator(name(id)))
 }
 
 fn refuse_own(ctx: &mesh::Context, id: &str) -> Result<(), Error> {

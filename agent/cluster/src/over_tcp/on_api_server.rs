@@ -11,8 +11,10 @@ use crate::{
     applier::{Applier, kinds::Kinds},
     hub::accounts::{self as service_accounts, Accounts},
     policy::{Impersonation, Policy},
+    session::{Verdict, Work},
 };
 use control_plane::ControlPlane;
+use upm_proto::ledger::key_text;
 
 const SYSTEM: &str = "upm-system";
 
@@ -287,4 +289,74 @@ async fn intents_of_a_project_are_done_with_the_rights_of_its_account_and_forbid
     }
     one.stop().await;
     hub.stop().await;
+}
+
+#[tokio::test]
+async fn edits_by_others_are_taken_back_and_named() {
+    let plane = ControlPlane::start().await;
+    plane.definitions().await;
+    namespace(&plane, "p1").await;
+    let client = plane.client.clone();
+    let worker = Applier::new(
+        client.clone(),
+        Kinds::new(client.clone()),
+        Policy::default(),
+    );
+    let (key, body) = unit_set("p1");
+    let apply = pb::Apply {
+        key: Some(key.clone()),
+        intent_uid: vec![1; 16].into(),
+        generation: 1,
+        digest: vec![2; 32].into(),
+        body: Some(pb::apply::Body::Json(
+            serde_json::to_vec(&body).unwrap().into(),
+        )),
+        ..pb::Apply::default()
+    };
+    let work = || Work::Apply {
+        text: key_text(&key),
+        apply: Box::new(apply.clone()),
+        attempt: 0,
+    };
+    let done = async || match worker.work(work()).await.verdict {
+        Verdict::Outcome(result) => *result,
+        Verdict::BodyNeeded => panic!("the body is there"),
+    };
+    assert_eq!(done().await.outcome(), pb::Outcome::Applied);
+    assert_eq!(done().await.outcome(), pb::Outcome::Unchanged);
+
+    let sets: kube::Api<upm_crds::UnitSet> = kube::Api::namespaced(client.clone(), "p1");
+    let edit = |spec: Value| kube::api::Patch::Merge(json!({ "spec": spec }));
+    let by_hand = kube::api::PatchParams {
+        field_manager: Some("kubectl-patch".into()),
+        ..kube::api::PatchParams::default()
+    };
+    let edited = edit(json!({"units": 3, "version": "9"}));
+    sets.patch("k0", &by_hand, &edited).await.unwrap();
+    let result = done().await;
+    assert_eq!(result.outcome(), pb::Outcome::Applied);
+    let said = result.error.unwrap();
+    assert_eq!(said.reason, "DRIFT_REVERTED");
+    assert!(
+        said.message.contains("spec.units, spec.version"),
+        "{}",
+        said.message
+    );
+    let now = sets.get("k0").await.unwrap();
+    assert_eq!((now.spec.units, now.spec.version.as_str()), (1, "7.0.15"));
+    assert_eq!(result.observed_generation, now.metadata.generation.unwrap());
+    assert_eq!(done().await.outcome(), pb::Outcome::Unchanged);
+
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> =
+        kube::Api::namespaced(client, "p1");
+    let events = events
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap();
+    let told = events
+        .items
+        .iter()
+        .find(|event| event.reason.as_deref() == Some("DriftReverted"));
+    let note = told.and_then(|event| event.note.clone()).unwrap();
+    assert!(note.contains("spec.units"), "{note}");
 }

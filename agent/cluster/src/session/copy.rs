@@ -304,6 +304,12 @@ impl Copy {
         }
     }
 
+    /// Whether this `metadata.generation` is a later one than that which the key was settled with.
+    pub(super) fn is_newer(&self, text: &str, generation: i64) -> bool {
+        self.last(text)
+            .is_some_and(|last| (1..generation).contains(&last.observed_generation))
+    }
+
     pub(super) fn last(&self, text: &str) -> Option<&pb::ApplyResult> {
         self.entries.get(text)?.last.as_deref()
     }

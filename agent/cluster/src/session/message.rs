@@ -122,6 +122,8 @@ pub struct Observation {
     pub resource_version: String,
     /// The object under the field mask, canonical JSON.
     pub body: Bytes,
+    /// Whether what the intent says, or more of it, was changed since it was seen last, by whomever.
+    pub edited: bool,
     /// Whether the object does not exist.
     pub gone: bool,
     /// Condition changes since the last observation.

@@ -21,6 +21,8 @@ use super::{
 const BACKOFF: (u64, u64) = (500, 300_000);
 /// Between two looks at an object whose finalizers have not finished, at most.
 const DELETING_MS: u64 = 10_000;
+/// From an edit of an object by somebody else to the look at it.
+const EDITED_MS: u64 = 1_000;
 /// Between two looks at what a key waits for, at most.
 const BLOCKED_MS: u64 = 15_000;
 
@@ -214,6 +216,23 @@ impl Schedule {
             None => 0,
         };
         self.set(text, State::Ready, now, urgent);
+    }
+
+    /// The object of a settled key was edited: it is compared with its intent in a moment, so that a fight with somebody who edits it
+    /// again and again is no hot loop. Without the intent's body the hub is asked for it.
+    pub(super) fn look_again(&mut self, text: &str, body: bool, now: u64) {
+        let settled = self
+            .slots
+            .get(text)
+            .is_some_and(|slot| slot.state == State::Settled);
+        if settled {
+            let next = if body {
+                State::Backoff(now + EDITED_MS)
+            } else {
+                State::NeedBody { asked: false }
+            };
+            self.set(text, next, now, false);
+        }
     }
 
     pub(super) fn forget(&mut self, text: &str) {

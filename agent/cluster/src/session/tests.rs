@@ -550,6 +550,57 @@ fn a_deleted_object_is_made_again_without_the_hub() {
     assert!(matches!(&hand.work()[..], [Work::Apply { .. }]));
 }
 
+#[test]
+fn edited_object_is_compared_with_its_intent_after_a_moment() {
+    let mut hand = Hand::live(Resume::Snapshot);
+    hand.snapshot(0, &[]);
+    hand.apply("a", 1, 1);
+    hand.settle();
+    let edited = || Observation {
+        edited: true,
+        ..seen(1, "1")
+    };
+    hand.session.observed(hand.now, key("a"), seen(1, "1"));
+    hand.now += 2_000;
+    hand.session.tick(hand.now);
+    assert_eq!(hand.work(), [], "nobody edited it");
+    hand.session.observed(hand.now, key("a"), edited());
+    assert_eq!(hand.work(), [], "not at once: somebody may fight for it");
+    hand.session.disconnect(hand.now);
+    hand.now += 1_100;
+    hand.session.tick(hand.now);
+    assert!(
+        matches!(&hand.work()[..], [Work::Apply { .. }]),
+        "also while the hub is away"
+    );
+}
+
+#[test]
+fn edit_without_the_body_at_hand_asks_the_hub_for_it() {
+    let mut hand = Hand::live(Resume::Snapshot);
+    hand.snapshot(0, &[]);
+    hand.apply("a", 1, 1);
+    hand.settle();
+    let of = |generation| Observation {
+        edited: true,
+        ..seen(generation, "1")
+    };
+    hand.session.observed(hand.now, key("a"), of(2));
+    hand.now += 2_000;
+    hand.session.tick(hand.now);
+    assert_eq!(hand.work(), []);
+    hand.up();
+    hand.session.forget_body(&key_text(&key("a")));
+    hand.session.observed(hand.now, key("a"), of(1));
+    hand.now += 2_000;
+    hand.session.tick(hand.now);
+    let asks = hand
+        .up()
+        .iter()
+        .any(|message| matches!(message, agent_frame::Message::Need(_)));
+    assert!(asks, "the hub has it");
+}
+
 fn seen(generation: u64, body: &'static str) -> Observation {
     Observation {
         intent_uid: b"a".to_vec(),

@@ -13,7 +13,8 @@ use crate::info::Info;
 pub struct StartFacts {
     /// The append-only file was there and held all data of the last run.
     pub aof_existed: bool,
-    /// The machine was restarted, or the volume moved, since the last run, which was not shut down cleanly.
+    /// The machine was restarted, or the volume moved, since the last run, which was neither shut down cleanly nor had every write on
+    /// the disk before it answered.
     pub host_restarted: bool,
     /// A primary's grant was on the volume, without a newer promise.
     pub was_primary: bool,
@@ -46,7 +47,8 @@ impl StartFacts {
             aof_existed: manifest && record.aof_current && !unfinished(&files),
             host_restarted: !record.boot_id.is_empty()
                 && record.boot_id != boot_id
-                && !record.clean_shutdown,
+                && !record.clean_shutdown
+                && !record.synced_writes,
             was_primary: record.grant.as_ref().is_some_and(|grant| {
                 grant.role == Role::Primary && grant.epoch == record.promised_epoch
             }),
@@ -92,16 +94,33 @@ impl Position {
         }
     }
 
-    /// Records it; a hint, so it is renamed into place but not synced. Blocking.
+    /// Records it, on the disk before this returns. Written after the append-only file was synced, it says what at least is on this disk
+    /// whatever happens to the machine. Blocking.
     pub fn write(&self, data: &Path) -> std::io::Result<()> {
-        let path = data.join(POSITION);
-        let beside = path.with_extension("json.new");
-        std::fs::write(
-            &beside,
-            serde_json::to_vec(self).map_err(std::io::Error::other)?,
-        )?;
-        std::fs::rename(beside, path)
+        let content = serde_json::to_vec(self).map_err(std::io::Error::other)?;
+        crate::durable::replace(&data.join(POSITION), &content, 0o600)
     }
+}
+
+/// Whether the server says with this line that its append-only file lacks something that it may have answered for.
+pub fn append_failed(line: &str) -> bool {
+    [
+        "Error writing to the AOF file",
+        "Short write while writing to the AOF file",
+        "Can't recover from AOF write error",
+        "Fail to fsync the AOF file",
+        "Can't persist AOF for fsync error",
+    ]
+    .iter()
+    .any(|said| line.contains(said))
+}
+
+/// Whether a server with this configuration has every write on the disk before it answers.
+pub fn syncs_writes(rendered: &str) -> bool {
+    rendered.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("appendfsync") && words.next() == Some("always")
+    })
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@ use serde::{Deserialize, Serialize};
 
 /// What a member must not forget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
+    /// Form of this record; see [`VERSION`]. 0 is one that an agent before it wrote.
+    #[serde(default)]
+    pub version: u32,
+    /// Born with the volume and never changed: tells these data from those of another volume under the same name. 32 hex digits.
+    #[serde(default)]
+    pub member_id: String,
     /// The newest epoch it promised; it never goes down.
     pub promised_epoch: i64,
     /// What it was last told to be.
@@ -25,11 +30,19 @@ pub struct Record {
     /// Whether the server was shut down cleanly.
     #[serde(default)]
     pub clean_shutdown: bool,
+    /// Whether the last run of the server had every write on the disk before it answered (`appendfsync always`).
+    #[serde(default)]
+    pub synced_writes: bool,
+    /// What a later version of the unit agent wrote; kept, so that going back and forth between versions forgets nothing.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
 }
 
+/// The newest form of the record that this agent knows.
+pub const VERSION: u32 = 1;
+
 /// What a member was told to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Lead or follow.
     pub role: Role,
@@ -46,18 +59,26 @@ pub struct Grant {
     /// Of a replica: the offset of its primary when the epoch began.
     #[serde(default)]
     pub primary_offset: i64,
-    /// Of a replica: an earlier run of the server followed the same history, and what it acknowledged may be gone.
+    /// Of a replica: an earlier run of the server followed the same history, or the same address, and what it acknowledged may be gone.
     #[serde(default)]
     pub interrupted: bool,
+    /// Of a replica: where its primary was. A server that reconnects by itself to a primary that began a new history there
+    /// acknowledges a history that `primary_replid` does not name.
+    #[serde(default)]
+    pub primary_host: String,
+    /// Of a replica: on which port.
+    #[serde(default)]
+    pub primary_port: i32,
 }
 
 /// Lead or follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It accepts writes.
     Primary,
     /// It follows.
+    #[default]
     Replica,
 }
 
@@ -78,6 +99,8 @@ fn yes() -> bool {
 impl Default for Record {
     fn default() -> Self {
         Self {
+            version: VERSION,
+            member_id: String::new(),
             promised_epoch: 0,
             grant: None,
             aof_current: false,
@@ -85,6 +108,8 @@ impl Default for Record {
             host_restarted: false,
             boot_id: String::new(),
             clean_shutdown: false,
+            synced_writes: false,
+            unknown: serde_json::Map::new(),
         }
     }
 }
@@ -95,7 +120,16 @@ impl Grant {
         super::rules::History {
             replid: self.primary_replid.clone(),
             offset: self.primary_offset,
+            host: self.primary_host.clone(),
+            port: self.primary_port,
         }
+    }
+
+    /// Whether it was told to follow the address of this history.
+    pub fn followed(&self, history: &super::rules::History) -> bool {
+        !self.primary_host.is_empty()
+            && (self.primary_host.as_str(), self.primary_port)
+                == (history.host.as_str(), history.port)
     }
 }
 

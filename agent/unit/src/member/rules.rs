@@ -30,9 +30,17 @@ pub struct History {
     pub replid: String,
     /// The primary's offset when its epoch began.
     pub offset: i64,
+    /// Where the primary is.
+    pub host: String,
+    /// On which port.
+    pub port: i32,
 }
 
 /// A replica's part under an epoch.
+///
+/// What an earlier run of the server acknowledged is known again only once this run has synchronized. That run followed the same history;
+/// or it was pointed at the same address, where the primary may have begun this history in the meantime: the server reconnects by itself
+/// and acknowledges what it was never told to follow.
 pub fn follow(
     record: &Record,
     epoch: i64,
@@ -47,8 +55,10 @@ pub fn follow(
         });
     }
     let interrupted = match &record.grant {
-        // the same history: what an earlier run acknowledged is covered again once this run has synchronized with it
-        Some(grant) if grant.role == Role::Replica && grant.primary_replid == history.replid => {
+        Some(grant)
+            if grant.role == Role::Replica
+                && (grant.primary_replid == history.replid || grant.followed(history)) =>
+        {
             !synchronized(history, info) && (grant.interrupted || grant.run_id != info.run_id)
         }
         _ => false,
@@ -61,6 +71,8 @@ pub fn follow(
         primary_replid: history.replid.clone(),
         primary_offset: history.offset,
         interrupted,
+        primary_host: history.host.clone(),
+        primary_port: history.port,
     };
     Ok(Record {
         promised_epoch: epoch,
@@ -78,6 +90,8 @@ pub struct Elected {
     pub replid: String,
     /// The least offset.
     pub offset: i64,
+    /// Whose data; empty when it does not matter.
+    pub member_id: String,
 }
 
 /// The primary's part under an epoch. `leading`: the server leads now, without interruption since an earlier grant.
@@ -90,6 +104,10 @@ pub fn lead(
     info: &Info,
 ) -> Result<Record, Refusal> {
     not_stale(record, epoch)?;
+    // a grant that arrives late must not make an empty volume the primary that goes on
+    if !elected.member_id.is_empty() && elected.member_id != record.member_id {
+        return Err(Refusal::OtherVolume(elected.member_id.clone()));
+    }
     match &record.grant {
         Some(grant) if grant.epoch == epoch && grant.role == Role::Replica => {
             return Err(Refusal::OtherRole {
@@ -116,9 +134,7 @@ pub fn lead(
         epoch,
         run_id: info.run_id.clone(),
         min_replicas,
-        primary_replid: String::new(),
-        primary_offset: 0,
-        interrupted: false,
+        ..Grant::default()
     };
     // a primary copies no data any more: once its append-only file is current, it stays so
     let aof_current = info.aof_current || (leading && record.aof_current);

@@ -50,6 +50,9 @@ pub fn member(parts: &Parts<'_>) -> pb::RedisMember {
         recorded_replid: facts.position.replid.clone(),
         recorded_offset: facts.position.offset,
         was_primary: facts.was_primary,
+        member_id: record.member_id.clone(),
+        admitted_member_ids: parts.live.admission.members.iter().cloned().collect(),
+        record_version: parts.live.admission.record_version,
         host_restarted: record.host_restarted,
         recorded_grant: match grant.map(|grant| grant.role) {
             None => pb::RedisGrant::Unspecified,

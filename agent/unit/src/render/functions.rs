@@ -11,6 +11,7 @@ use gtmpl_ng::{Func, FuncError, Value};
 use sha2::{Digest, Sha256};
 
 use super::scope;
+use crate::member::replicas;
 
 type Answer = Result<Value, FuncError>;
 
@@ -26,7 +27,8 @@ pub const ALL: &[(&str, Func)] = &[
     ("getenv", getenv),
     // secrets
     ("secretRead", secret_read),
-    ("derivedSecret", derived_secret),
+    ("agentSecret", agent_secret),
+    ("replicaPassword", replica_password),
     ("AESCTRDecrypt", aes_ctr_decrypt),
     // files and paths
     ("fileExists", file_exists),
@@ -58,6 +60,8 @@ pub const ALL: &[(&str, Func)] = &[
     ("mul", mul),
     ("div", div),
     ("mod", modulo),
+    ("min", min),
+    ("max", max),
     ("seq", seq),
 ];
 
@@ -228,14 +232,30 @@ fn secret_read(args: &[Value]) -> Answer {
     secret("secretRead", &text("secretRead", args, 0)?).map(Value::from)
 }
 
-/// `derivedSecret USER`: the password of one of the unit agent's own users, derived from that of `default`.
-fn derived_secret(args: &[Value]) -> Answer {
-    let user = text("derivedSecret", args, 0)?;
-    let password = secret("derivedSecret", "default")?;
-    if look(|inputs| inputs.masked)? {
-        return Ok(Value::from(password));
-    }
-    Ok(Value::from(super::derived_secret(&user, &password)))
+/// `agentSecret`: the password of the unit agent's own user.
+fn agent_secret(_: &[Value]) -> Answer {
+    look(|inputs| {
+        if inputs.masked {
+            "********".to_owned()
+        } else {
+            inputs.agent_secret.reveal().to_owned()
+        }
+    })
+    .map(Value::from)
+}
+
+/// `replicaPassword`: with which this member follows others; its user is `upm-replica-` and the environment's `MEMBER_ID`.
+fn replica_password(_: &[Value]) -> Answer {
+    let secret = secret("replicaPassword", replicas::SECRET)?;
+    let (member_id, masked) = look(|inputs| {
+        let id = inputs.env.get("MEMBER_ID").cloned().unwrap_or_default();
+        (id, inputs.masked)
+    })?;
+    Ok(Value::from(if masked {
+        secret
+    } else {
+        replicas::password(&secret, &member_id)
+    }))
 }
 
 /// `AESCTRDecrypt FILE-OF-USER`: passwords of earlier versions, `IV(16) || AES-256-CTR`, key in `AES_SECRET_KEY`.
@@ -466,6 +486,12 @@ fn add(args: &[Value]) -> Answer {
     arithmetic("add", args, i64::checked_add)
 }
 
+fn min(args: &[Value]) -> Answer {
+    arithmetic("min", args, |a, b| Some(a.min(b)))
+}
+fn max(args: &[Value]) -> Answer {
+    arithmetic("max", args, |a, b| Some(a.max(b)))
+}
 fn sub(args: &[Value]) -> Answer {
     arithmetic("sub", args, i64::checked_sub)
 }

@@ -1,13 +1,17 @@
 use super::*;
 
+mod starts;
+
 const TEMPLATE: &str = include_str!("../../../../helm/packages/redis-7.0.15/config.tmpl");
 const VALUES: &str = include_str!("../../../../helm/packages/redis-7.0.15/values.yaml");
 const PARAMETERS: &str = include_str!("../../../../helm/packages/redis-7.0.15/parameters.yaml");
+const MEMORY: &str = include_str!("../../../../helm/packages/redis-7.0.15/memory.yaml");
 const UNIT: &str = include_str!("../../../../helm/packages/redis-7.0.15/unit.yaml");
 const POD: &str = include_str!("../../../../helm/packages/redis-7.0.15/pod-template.yaml");
 
 fn inputs(secrets: &Path) -> Inputs {
     std::fs::write(secrets.join("default"), "correct horse").unwrap();
+    std::fs::write(secrets.join("upm-replica"), "battery staple").unwrap();
     let env = [
         ("UNIT_PORT", "6379"),
         ("RUN_DIR", "/upm/run"),
@@ -21,7 +25,7 @@ fn inputs(secrets: &Path) -> Inputs {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         secrets: secrets.to_owned(),
-        masked: false,
+        ..Inputs::default()
     }
 }
 
@@ -39,7 +43,7 @@ fn renders_the_redis_package_parked() {
     assert_eq!(line(&rendered, "replica-serve-stale-data"), Some("no"));
     assert_eq!(line(&rendered, "min-replicas-to-write"), Some("1000"));
     assert_eq!(line(&rendered, "appendonly"), Some("yes"));
-    assert_eq!(line(&rendered, "maxmemory"), Some("515396075"));
+    assert_eq!(line(&rendered, "maxmemory"), Some("499122176"));
     assert!(
         !rendered.contains("correct horse"),
         "the password itself is never in the file"
@@ -54,16 +58,22 @@ fn renders_the_redis_package_parked() {
 }
 
 #[test]
-fn prefers_the_maxmemory_that_was_set() {
+fn prefers_the_maxmemory_that_was_set_within_the_limit() {
     let secrets = tempfile::tempdir().unwrap();
     let mut inputs = inputs(secrets.path());
-    inputs
-        .values
-        .insert("/redis/maxmemory".to_owned(), "1000000".to_owned());
-    assert_eq!(
-        line(&render(TEMPLATE, &inputs).unwrap(), "maxmemory"),
-        Some("1000000")
-    );
+    for (wanted, rendered) in [
+        ("200000000", "200000000"),
+        ("0", "1048576"),
+        ("17592186044416", "714080256"),
+    ] {
+        inputs
+            .values
+            .insert("/redis/maxmemory".to_owned(), wanted.to_owned());
+        assert_eq!(
+            line(&render(TEMPLATE, &inputs).unwrap(), "maxmemory"),
+            Some(rendered)
+        );
+    }
 }
 
 #[test]
@@ -74,8 +84,18 @@ fn masks_every_secret() {
         ..inputs(secrets.path())
     };
     let rendered = render(TEMPLATE, &inputs).unwrap();
-    assert_eq!(line(&rendered, "masterauth"), Some("********"));
-    assert!(!rendered.contains(&derived_secret("upm-agent", "correct horse")));
+    let other = Inputs {
+        agent_secret: AgentSecret::default(),
+        ..inputs.clone()
+    };
+    assert_eq!(
+        render(TEMPLATE, &other).unwrap(),
+        rendered,
+        "of a secret nothing is left"
+    );
+    for secret in ["battery staple", inputs.agent_secret.reveal()] {
+        assert!(!rendered.contains(secret));
+    }
 }
 
 #[test]
@@ -112,6 +132,8 @@ impl Parameter {
     /// A value that is allowed and is not the default.
     fn other(&self) -> String {
         match self.kind.as_str() {
+            // the largest is more than the memory of these tests
+            "Integer" if self.name == "maxmemory" => self.minimum.clone(),
             "Integer" if self.default != self.maximum => self.maximum.clone(),
             "Integer" => self.minimum.clone(),
             "Boolean" => if self.default == "yes" { "no" } else { "yes" }.to_owned(),
@@ -121,7 +143,8 @@ impl Parameter {
                 .find(|value| **value != self.default)
                 .unwrap()
                 .clone(),
-            "String" => "1 2 3".to_owned(),
+            "BufferLimit" => "1 2 3".to_owned(),
+            "Letters" => self.values.concat(),
             other => panic!("{}: unknown type {other}", self.name),
         }
     }
@@ -154,6 +177,69 @@ fn parameters_and_values_name_the_same_things() {
         .map(|parameter| (format!("/redis/{}", parameter.name), parameter.default))
         .collect();
     assert_eq!(listed, values);
+}
+
+#[derive(serde::Deserialize)]
+struct Figures {
+    limit: i64,
+    data: i64,
+    maxmemory: i64,
+    most: i64,
+    backlog: i64,
+    buffers: i64,
+    subscribers: i64,
+}
+
+#[test]
+fn memory_is_shared_out_as_the_package_states() {
+    let secrets = tempfile::tempdir().unwrap();
+    let figures: Vec<Figures> = serde_yaml::from_str(MEMORY).unwrap();
+    assert!(figures.len() > 5);
+    for figures in figures {
+        let mut inputs = inputs(secrets.path());
+        inputs
+            .env
+            .insert("MEMORY_LIMIT".to_owned(), figures.limit.to_string());
+        let rendered = render(TEMPLATE, &inputs).unwrap();
+        let number = |option: &str| -> i64 { line(&rendered, option).unwrap().parse().unwrap() };
+        assert_eq!(number("maxmemory"), figures.maxmemory);
+        assert_eq!(number("repl-backlog-size"), figures.backlog);
+        let buffers = format!("{} 0 0", figures.buffers);
+        let (soft, hard) = (figures.subscribers / 4, figures.subscribers);
+        let limits: Vec<_> = rendered
+            .lines()
+            .filter_map(|line| line.strip_prefix("client-output-buffer-limit "))
+            .collect();
+        assert!(limits.contains(&format!("replica {buffers}").as_str()));
+        assert!(limits.contains(&format!("pubsub {hard} {soft} 60").as_str()));
+        let all = ("/redis/maxmemory".to_owned(), i64::MAX.to_string());
+        inputs.values.extend([all]);
+        let rendered = render(TEMPLATE, &inputs).unwrap();
+        assert_eq!(
+            line(&rendered, "maxmemory"),
+            Some(figures.most.to_string().as_str())
+        );
+    }
+}
+
+#[test]
+fn timing_that_elections_rest_on_cannot_be_set() {
+    let secrets = tempfile::tempdir().unwrap();
+    let given = inputs(secrets.path());
+    let usual = render(TEMPLATE, &given).unwrap();
+    for (ours, value) in [
+        ("repl-diskless-sync-delay", "0"),
+        ("repl-timeout", "60"),
+        ("min-replicas-max-lag", "5"),
+        ("repl-backlog-size", "67108864"),
+    ] {
+        assert_eq!(line(&usual, ours), Some(value));
+        let mut inputs = given.clone();
+        inputs
+            .values
+            .insert(format!("/redis/{ours}"), "7777777".to_owned());
+        assert_eq!(render(TEMPLATE, &inputs).unwrap(), usual, "{ours}");
+    }
 }
 
 #[test]

@@ -17,6 +17,23 @@ fn grant(epoch: i64, min_replicas_to_write: i32) -> pb::GrantPrimaryRequest {
     }
 }
 
+/// The same grant, with which every unit may follow.
+async fn admitting(rig: &Rig, request: pb::GrantPrimaryRequest) -> pb::GrantPrimaryRequest {
+    let mut admitted_member_ids = Vec::new();
+    for index in 0..rig.units.len() {
+        let seen = rig
+            .until(index, "it has a member id", |seen| {
+                !seen.member_id.is_empty()
+            })
+            .await;
+        admitted_member_ids.push(seen.member_id);
+    }
+    pb::GrantPrimaryRequest {
+        admitted_member_ids,
+        ..request
+    }
+}
+
 fn reason(status: &tonic::Status) -> String {
     use prost::Message;
     let details = upm_proto::google::rpc::Status::decode(status.details()).unwrap();
@@ -86,7 +103,9 @@ async fn pause(rig: &Rig, index: usize, epoch: i64, seconds: i64) -> pb::RedisMe
 /// Grants unit 0 the epoch and lets the others follow.
 async fn group(rig: &Rig, epoch: i64) -> pb::RedisMember {
     booted(rig).await;
-    let granted = lead(rig, 0, grant(epoch, 1)).await.unwrap();
+    let granted = lead(rig, 0, admitting(rig, grant(epoch, 1)).await)
+        .await
+        .unwrap();
     for index in 1..rig.units.len() {
         follow(rig, index, epoch, 0, &granted.replid).await.unwrap();
     }
@@ -194,6 +213,11 @@ async fn keeps_secrets_out_of_arguments_and_the_fence_out_of_users_hands() {
     for command in [
         "REPLICAOF NO ONE",
         "CONFIG SET min-replicas-to-write 0",
+        "CONFIG GET masterauth",
+        "CONFIG RESETSTAT",
+        "FAILOVER ABORT",
+        "MODULE LIST",
+        "ACL LIST",
         "CLIENT PAUSE 10",
         "SHUTDOWN",
         "ACL SETUSER default +@all",
@@ -285,7 +309,9 @@ async fn promises_of_all_replicas_stop_confirmations_at_a_living_primary() {
         offset: elected.offset,
         ..grant(2, 1)
     };
-    let granted = lead(&rig, top, request).await.unwrap();
+    let granted = lead(&rig, top, admitting(&rig, request).await)
+        .await
+        .unwrap();
     assert_eq!(granted.replid2, elected.replid);
     for index in [0, other] {
         let seen = follow(&rig, index, 2, top, &granted.replid).await.unwrap();
@@ -431,7 +457,7 @@ async fn pauses_catches_up_and_hands_over_in_milliseconds() {
         offset: fenced.offset,
         ..grant(2, 1)
     };
-    let granted = lead(&rig, 1, request).await.unwrap();
+    let granted = lead(&rig, 1, admitting(&rig, request).await).await.unwrap();
     follow(&rig, 0, 2, 1, &granted.replid).await.unwrap();
     follow(&rig, 2, 2, 1, &granted.replid).await.unwrap();
     println!("switched over in {:?}", begun.elapsed());
@@ -539,4 +565,141 @@ async fn stops_and_starts_the_server_when_asked_to() {
         .await
         .unwrap();
     assert!(!rendered.restart_required);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_password_opens_neither_agent_nor_replica() {
+    use sha2::{Digest, Sha256};
+    let rig = Rig::new(1);
+    booted(&rig).await;
+    let mut user = rig.user(0).await.unwrap();
+    let member_id = rig
+        .until(0, "it has a member id", |seen| !seen.member_id.is_empty())
+        .await
+        .member_id;
+    let replica = format!("upm-replica-{member_id}");
+    for name in ["upm-agent", "upm-replica", replica.as_str()] {
+        let derived = hex::encode(Sha256::digest(format!("{name}\0{PASSWORD}").as_bytes()));
+        for guess in [PASSWORD.to_owned(), derived, name.to_owned(), String::new()] {
+            let refused = redis::cmd("AUTH")
+                .arg(name)
+                .arg(&guess)
+                .query_async::<()>(&mut user)
+                .await
+                .unwrap_err();
+            assert_eq!(refused.code(), Some("WRONGPASS"), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_volume_takes_the_file_out_of_trust() {
+    let rig = Rig::with_small_volumes(1, 24);
+    booted(&rig).await;
+    lead(&rig, 0, grant(1, 0)).await.unwrap();
+    rig.until_whole(0).await;
+    let mut user = rig.user(0).await.unwrap();
+    let begun = Instant::now();
+    let mut answered = 0;
+    let refused = loop {
+        // the batch that no longer fits is answered all the same
+        match user
+            .set::<_, _, ()>(format!("k{answered}"), "x".repeat(50_000))
+            .await
+        {
+            Ok(()) => answered += 1,
+            Err(error) => break error,
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    };
+    assert_eq!(refused.code(), Some("MISCONF"));
+    // at once: no look at the server has noticed yet
+    rig.signal(0, Signal::SIGKILL).await;
+    let seen = rig
+        .until(0, "it is back", |seen| {
+            seen.reachable && seen.starts >= 2 && !seen.loading
+        })
+        .await;
+    println!("{answered} answered, {} kept", seen.keys);
+    assert!(!seen.aof_intact, "{answered} answered, {} kept", seen.keys);
+    assert!(seen.was_primary);
+    // the record can still be written: the member can be fenced
+    assert_eq!(promise(&rig, 0, 2).await.promised_epoch, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_replica_is_waited_for_and_vouches_on() {
+    let rig = Rig::new(2);
+    group(&rig, 1).await;
+    confirm(&rig, 0, "k").await;
+    rig.signal(1, Signal::SIGSTOP).await;
+    let pid = rig.pid(1).await;
+    let slow = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    });
+    let seen = promise(&rig, 1, 2).await;
+    slow.await.unwrap();
+    assert_eq!((seen.starts, seen.grant()), (1, pb::RedisGrant::Parked));
+    let seen = rig
+        .until(1, "it vouches", |seen| {
+            seen.reachable && seen.promised_epoch == 2
+        })
+        .await;
+    assert_eq!(seen.standing(), pb::Standing::Synced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_unit_on_a_volume_waits_for_the_first() {
+    let mut rig = Rig::new(1);
+    booted(&rig).await;
+    let config = crate::config::UnitConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        run: rig.units[0].config.run.join("second"),
+        ..rig.units[0].config.clone()
+    };
+    let end = tokio_util::sync::CancellationToken::new();
+    let second = tokio::spawn(crate::run::run(
+        config,
+        std::collections::BTreeMap::new(),
+        end.clone(),
+    ));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!second.is_finished());
+    let first = rig.pid(0).await;
+    assert!(
+        std::fs::read_dir("/proc").unwrap().flatten().all(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let at = std::fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+            at != rig.units[0].config.data || name == first.to_string()
+        }),
+        "two servers use one volume"
+    );
+    end.cancel();
+    second.await.unwrap().unwrap();
+    rig.stop(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn member_that_is_not_admitted_cannot_acknowledge() {
+    let rig = Rig::new(3);
+    let granted = group(&rig, 1).await;
+    confirm(&rig, 0, "k").await;
+    let all = admitting(&rig, grant(1, 1)).await;
+    let only_first = pb::GrantPrimaryRequest {
+        admitted_member_ids: vec![all.admitted_member_ids[1].clone()],
+        ..all.clone()
+    };
+    let seen = lead(&rig, 0, only_first.clone()).await.unwrap();
+    assert_eq!(seen.admitted_member_ids, only_first.admitted_member_ids);
+    // at once, and it does not come back
+    let seen = rig.until(2, "its link is down", |seen| !seen.link_up).await;
+    assert_eq!(seen.starts, 1);
+    follow(&rig, 2, 1, 0, &granted.replid).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    rig.until(0, "one replica is left", |seen| seen.replicas.len() == 1)
+        .await;
+    confirm(&rig, 0, "l").await;
+    lead(&rig, 0, all).await.unwrap();
+    rig.until(2, "it follows again", |seen| seen.link_up).await;
 }

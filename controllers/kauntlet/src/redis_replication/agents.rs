@@ -185,12 +185,18 @@ impl Agents {
                 epoch,
                 min_replicas,
                 at,
+                member_id,
+                admitted,
+                record_version,
             } => {
                 let request = pb::GrantPrimaryRequest {
                     epoch: *epoch,
                     min_replicas_to_write: *min_replicas,
                     replid: at.replid.clone(),
                     offset: at.offset,
+                    admitted_member_ids: admitted.iter().cloned().collect(),
+                    record_version: *record_version,
+                    member_id: member_id.clone(),
                 };
                 one(
                     member,

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use tracing::{info, warn};
+use upm_crds::conditions;
 use upm_crds::names::label;
 use upm_crds::redis_replication::{RedisReplication, RedisReplicationStatus};
 use upm_operator::{Context, Controller, Error, Informer, Next, call};
@@ -182,7 +183,7 @@ impl Replications {
                     *answered = now;
                 }
                 if let Some(pod) = found {
-                    let have = Labels::read(pod.labels(), &object.name_any());
+                    let have = Labels::read(&pod.metadata, &object.name_any());
                     labels.insert(name.clone(), (pod.uid().unwrap_or_default(), have));
                 }
                 let seen = Seen {
@@ -252,6 +253,9 @@ impl Replications {
         if let [Action::Record(change)] = &decision.actions[..] {
             return self.record(look, decision, change).await.map(Some);
         }
+        if let Some(newer) = self.before_promises(look, decision).await? {
+            return Ok(newer);
+        }
         let done = join_all(
             decision
                 .actions
@@ -265,6 +269,26 @@ impl Replications {
             info!(member, code = ?status.code(), reason = status.message(), "Not done yet");
         }
         Ok((refused < decision.actions.len()).then(|| look.object.clone()))
+    }
+
+    /// Before members are asked to promise an epoch, the record must be in reach and as it was decided from: members that promised wait
+    /// for it, and take nobody's writes meanwhile. `Some` when nothing is to be asked for now.
+    async fn before_promises(
+        &self,
+        look: &Look,
+        decision: &Decision,
+    ) -> Result<Option<Option<RedisReplication>>, Error> {
+        let promises = decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Promise { .. }));
+        if !promises || decision.phase == Phase::Steady {
+            return Ok(None);
+        }
+        let api: Api<RedisReplication> = self.api(&look.object);
+        let newest = call::get(&api, &look.object.name_any()).await?;
+        let same = newest.resource_version() == look.object.resource_version();
+        Ok((!same).then_some(Some(newest)))
     }
 
     /// The compare-and-swap. When somebody else was faster, the newest object is what everything is decided anew from.
@@ -286,10 +310,17 @@ impl Replications {
                 self.remember(&look.object, &written);
                 if change.epoch != look.state.epoch {
                     let note = format!("epoch {}: {}", change.epoch, change.why);
-                    self.context
-                        .events
-                        .normal(&written, "PrimaryElected", "Elect", note)
-                        .await;
+                    let events = &self.context.events;
+                    if change
+                        .evidence
+                        .is_some_and(|evidence| evidence.at_risk().is_some())
+                    {
+                        events.warning(&written, "DataAtRisk", "Elect", note).await;
+                    } else {
+                        events
+                            .normal(&written, "PrimaryElected", "Elect", note)
+                            .await;
+                    }
                 }
                 Ok(written)
             }
@@ -333,7 +364,7 @@ impl Replications {
             .collect::<Vec<_>>();
         let readwrite = names.first().map(String::as_str).unwrap_or_default();
         let readonly = names.get(1).map(String::as_str).unwrap_or_default();
-        status::build(&status::Parts {
+        let mut status = status::build(&status::Parts {
             inputs: look.inputs(),
             decision,
             before: &before,
@@ -341,7 +372,11 @@ impl Replications {
             services: Some((readwrite, readonly)),
             trouble,
             now,
-        })
+        });
+        let ignored = read::ignored(&look.object.spec);
+        conditions::ignored(&mut status.conditions, &ignored, now);
+        conditions::observed(&mut status.conditions, look.object.metadata.generation);
+        status
     }
 
     /// Writes what was seen when it matters; returns whether everything is as it should be.
@@ -408,7 +443,12 @@ impl Replications {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 // exactly this pod, not the next one of its name
-                "metadata": { "name": name, "uid": uid, "labels": labels.map(&look.object.name_any()) },
+                "metadata": {
+                    "name": name,
+                    "uid": uid,
+                    "labels": labels.map(&look.object.name_any()),
+                    "annotations": labels.annotations(uid),
+                },
             });
             let params = PatchParams::apply(label::KAUNTLET).force();
             match call::within(
@@ -417,7 +457,17 @@ impl Replications {
             )
             .await
             {
-                Ok(_) => *have = labels,
+                Ok(_) => {
+                    let newly = labels.granted && !have.granted;
+                    *have = labels;
+                    if newly {
+                        let note = format!("{name} may leave: nobody needs what it holds");
+                        self.context
+                            .events
+                            .normal(&look.object, "LeaveGranted", "Leave", note)
+                            .await;
+                    }
+                }
                 Err(error) if error.is_conflict() || error.is_not_found() => {}
                 Err(error) => trouble = Err(error),
             }

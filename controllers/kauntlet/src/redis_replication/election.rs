@@ -8,10 +8,17 @@
 //!
 //! The first needs all ackers fenced with positions that say what they acknowledged; the second needs the old primary fenced with its
 //! data proven whole. A member is fenced when it promised the new epoch and is parked.
+//!
+//! Acknowledgements belong to volumes, not to names: a member with another volume than the one on record says nothing about what was
+//! acknowledged under its name (`SameVolume`), and a volume that is not here any more is missed (`VolumePresent`).
+
+mod loss;
+
+pub use loss::Prospect;
 
 use std::collections::BTreeSet;
 
-use super::model::{Group, Live, Role, Standing, State, View, World};
+use super::model::{Departed, Group, Live, Role, Standing, State, View, World};
 
 /// Why a member may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +29,32 @@ pub enum Evidence {
     CoversPrimary,
     /// It is the old primary, restarted with all its data.
     PrimaryIntact,
+    /// All machines went down, and none is known to have more on its disk; what was confirmed in the last moments before may be gone.
+    MostAfterPowerLoss,
     /// It was elected, and restarted with all its data before it was granted the epoch.
     ElectedIntact,
     /// Nobody led since, and it has all its data.
     LastLeader,
     /// The user accepts the loss of confirmed writes.
     LossAccepted,
+}
+
+impl Evidence {
+    /// What may be lost all the same.
+    pub fn at_risk(self) -> Option<&'static str> {
+        match self {
+            Self::CoversAllAckers
+            | Self::CoversPrimary
+            | Self::PrimaryIntact
+            | Self::ElectedIntact
+            | Self::LastLeader => None,
+            Self::MostAfterPowerLoss => Some(
+                "all machines went down at once, and their disks are synced once a second: writes confirmed in the last two seconds \
+                 before may be lost; appendfsync=always prevents that",
+            ),
+            Self::LossAccepted => Some("confirmed writes may be lost, as was accepted"),
+        }
+    }
 }
 
 /// A fact that is missing for a safe election.
@@ -67,6 +94,38 @@ pub struct Election<'a> {
     pub away: bool,
 }
 
+/// The state that an election is about: the recorded one, or that of the epoch before when the recorded epoch never began.
+///
+/// Whoever confirms a write in an epoch needs one of the epoch's ackers. Until anything else is recorded in an epoch, its ackers are those
+/// of its election; when each of them is fenced and was told nothing in it, nobody confirmed anything, and nobody will.
+pub fn basis(group: &Group, state: &State, world: &World, next: i64) -> Option<State> {
+    let prior = state.prior.as_ref()?;
+    let election = Election {
+        group,
+        state,
+        world,
+        next,
+        prefer: None,
+        away: false,
+    };
+    let untouched = |name: &String| {
+        election
+            .recorded(name)
+            .is_ok_and(|(_, view)| view.grant_epoch < state.epoch)
+    };
+    if state.ackers.is_empty() || !state.ackers.iter().all(untouched) {
+        return None;
+    }
+    Some(State {
+        epoch: prior.epoch,
+        primary: Some(prior.primary.clone()),
+        ackers: prior.ackers.clone(),
+        member_ids: prior.member_ids.clone(),
+        departed: prior.departed.clone(),
+        ..state.clone()
+    })
+}
+
 /// Whether one log holds what another holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Covers {
@@ -93,6 +152,15 @@ fn covers(log: &View, other: &View) -> Covers {
         };
     }
     Covers::Unrelated
+}
+
+/// Enough of a member id to tell it from others.
+fn short(id: &str) -> &str {
+    match id.get(..8) {
+        Some(short) => short,
+        None if id.is_empty() => "of unknown id",
+        None => id,
+    }
 }
 
 fn missing(name: &'static str, member: &str, detail: impl Into<String>) -> Predicate {
@@ -133,6 +201,35 @@ impl<'a> Election<'a> {
         Ok(view)
     }
 
+    /// The member that has the volume on record under this name: mostly that of this name, another one when volumes were exchanged.
+    fn holder(&self, name: &'a str) -> Result<&'a str, Predicate> {
+        let Some(view) = self.world.agent(name) else {
+            return Ok(name);
+        };
+        if !self.state.other_volume(name, view) {
+            return Ok(name);
+        }
+        let recorded = self.state.member_id(name).unwrap_or_default();
+        match self.world.with_volume(recorded) {
+            Some((holder, _)) => Ok(holder),
+            None => Err(missing(
+                "SameVolume",
+                name,
+                format!(
+                    "its volume {} is another one; the data of volume {} are missing",
+                    short(&view.member_id),
+                    short(recorded)
+                ),
+            )),
+        }
+    }
+
+    /// The fenced holder of the volume on record under this name.
+    fn recorded(&self, name: &'a str) -> Result<(&'a str, &'a View), Predicate> {
+        let holder = self.holder(name)?;
+        Ok((holder, self.fenced(holder)?))
+    }
+
     /// Who wins.
     pub fn verdict(&self) -> Verdict {
         let mut lacking = Vec::new();
@@ -153,9 +250,8 @@ impl<'a> Election<'a> {
 
     /// The old primary is fenced and was not interrupted: its log has everything.
     fn by_uninterrupted_primary(&self) -> Result<(String, Evidence), Vec<Predicate>> {
-        let name = self.primary();
-        match self.fenced(name) {
-            Ok(primary)
+        match self.recorded(self.primary()) {
+            Ok((name, primary))
                 if primary.was_granted(self.state.epoch)
                     && primary.standing == Standing::Continuous =>
             {
@@ -167,8 +263,7 @@ impl<'a> Election<'a> {
 
     /// The old primary is fenced and was restarted with everything.
     fn by_restarted_primary(&self) -> Result<(String, Evidence), Vec<Predicate>> {
-        let name = self.primary();
-        let primary = self.fenced(name).map_err(|fact| vec![fact])?;
+        let (name, primary) = self.recorded(self.primary()).map_err(|fact| vec![fact])?;
         if !primary.was_granted(self.state.epoch) {
             return Err(Vec::new());
         }
@@ -202,25 +297,64 @@ impl<'a> Election<'a> {
             }
             return Ok((name.to_owned(), Evidence::PrimaryIntact));
         }
-        // its last second may be gone; nothing better is left when all machines went down and everybody is here again
+        self.by_disks(name, primary)
+    }
+
+    /// The old primary's machine went down: its last second may be gone from its disk. Only when all machines did, and everybody is here
+    /// again, nothing better is left than the disk that is known to hold most.
+    fn by_disks(
+        &self,
+        name: &'a str,
+        primary: &View,
+    ) -> Result<(String, Evidence), Vec<Predicate>> {
         let mut facts = Vec::new();
+        let mut best = (name, primary.recorded_position.1);
         for member in self.group.voters() {
-            match self.fenced(member) {
-                Ok(view) if view.host_restarted || view.standing == Standing::Untold => {}
-                Ok(_) => {
-                    let detail = format!(
-                        "its machine was restarted and that of {member} was not, so {member} may have more"
-                    );
-                    facts.push(missing("PrimaryIntact", name, detail));
+            let view = match self.recorded(member) {
+                Ok((_, view)) => view,
+                Err(fact) => {
+                    facts.push(fact);
+                    continue;
                 }
-                Err(fact) => facts.push(fact),
+            };
+            if !view.host_restarted && view.standing != Standing::Untold {
+                let detail = format!(
+                    "its machine was restarted and that of {member} was not, so {member} may have more"
+                );
+                facts.push(missing("PrimaryIntact", name, detail));
+            }
+            // one history: offsets of what is on the disks can be compared
+            let (replid, offset) = &view.recorded_position;
+            if *replid == primary.recorded_position.0 && *offset > best.1 && view.aof_intact {
+                best = (member, *offset);
             }
         }
+        for volume in &self.state.departed {
+            facts.push(Self::departed(volume));
+        }
+        if !self.group.takes_part(best.0) {
+            facts.push(missing(
+                "PrimaryTakesPart",
+                best.0,
+                "it is isolated or removed",
+            ));
+        }
         if facts.is_empty() {
-            Ok((name.to_owned(), Evidence::PrimaryIntact))
+            Ok((best.0.to_owned(), Evidence::MostAfterPowerLoss))
         } else {
             Err(facts)
         }
+    }
+
+    fn departed(volume: &Departed) -> Predicate {
+        missing(
+            "VolumePresent",
+            &volume.name,
+            format!(
+                "volume {} may have acknowledged, and is not here any more",
+                short(&volume.id)
+            ),
+        )
     }
 
     /// A member whose log covers that of the uninterrupted old primary, as wished for.
@@ -261,13 +395,27 @@ impl<'a> Election<'a> {
         let mut facts = Vec::new();
         let mut fenced = Vec::new();
         for name in &self.state.ackers {
-            match self.fenced(name) {
-                Ok(view) if matches!(view.standing, Standing::Interrupted | Standing::Unknown) => {
-                    let detail = "it was restarted, so what it had acknowledged is not known from its position";
-                    facts.push(missing("PositionKnown", name, detail));
-                }
-                Ok(view) => fenced.push((name, view)),
+            match self.recorded(name) {
+                Ok((holder, view)) => match self.position_known(holder, view) {
+                    Ok(()) => fenced.push((holder, view)),
+                    Err(fact) => facts.push(fact),
+                },
                 Err(fact) => facts.push(fact),
+            }
+        }
+        for volume in &self.state.departed {
+            match self.world.with_volume(&volume.id) {
+                // it came back, perhaps under another name
+                Some((holder, _)) if !volume.id.is_empty() => {
+                    let known = self
+                        .fenced(holder)
+                        .and_then(|view| self.position_known(holder, view).map(|()| view));
+                    match known {
+                        Ok(view) => fenced.push((holder, view)),
+                        Err(fact) => facts.push(fact),
+                    }
+                }
+                _ => facts.push(Self::departed(volume)),
             }
         }
         if !facts.is_empty() {
@@ -284,19 +432,22 @@ impl<'a> Election<'a> {
             .filter(|(_, view)| {
                 fenced.iter().all(|(_, other)| {
                     // a former primary that never followed since has acknowledged nothing to this one
-                    other.standing == Standing::Continuous || covers(view, other) != Covers::No
+                    other.standing == Standing::Continuous
+                        // nor one that still has its tail of before this history, and copies it
+                        || (other.standing == Standing::Unsynced && view.replid2 == other.replid)
+                        || covers(view, other) != Covers::No
                 })
             })
             .max_by_key(|(name, view)| {
                 (
                     view.offset,
-                    self.prefer == Some(name.as_str()),
+                    self.prefer == Some(*name),
                     view.persistence_healthy,
-                    std::cmp::Reverse(name.as_str()),
+                    std::cmp::Reverse(*name),
                 )
             });
         match winner {
-            Some((name, _)) => Ok(((*name).clone(), Evidence::CoversAllAckers)),
+            Some((name, _)) => Ok(((*name).to_owned(), Evidence::CoversAllAckers)),
             None => Err(vec![missing(
                 "SomeAckerSynchronized",
                 self.primary(),
@@ -305,10 +456,28 @@ impl<'a> Election<'a> {
         }
     }
 
+    /// Whether the position of an acker says what it acknowledged.
+    fn position_known(&self, name: &str, view: &View) -> Result<(), Predicate> {
+        let known = match view.standing {
+            Standing::Interrupted | Standing::Unknown => false,
+            // never told anything, by a volume that is not known to be the one on record
+            Standing::Untold => self.state.member_id(name).is_some(),
+            Standing::Continuous | Standing::Unsynced | Standing::Synced => true,
+        };
+        if known {
+            return Ok(());
+        }
+        let detail = "it was restarted, so what it had acknowledged is not known from its position";
+        Err(missing("PositionKnown", name, detail))
+    }
+
     /// A member that was elected and restarted before it was granted the epoch: nobody was primary in between.
     fn by_elected(&self) -> Result<(String, Evidence), Vec<Predicate>> {
-        let name = self.primary();
-        let elected = self.fenced(name).map_err(|_| Vec::new())?;
+        let (name, elected) = match self.recorded(self.primary()) {
+            Ok(recorded) => recorded,
+            Err(fact) if fact.name == "SameVolume" => return Err(vec![fact]),
+            Err(_) => return Err(Vec::new()),
+        };
         if elected.was_granted(self.state.epoch)
             || elected.grant_epoch > self.state.epoch
             || !self.group.takes_part(name)
@@ -320,12 +489,15 @@ impl<'a> Election<'a> {
             .members
             .values()
             .any(|seen| seen.view.as_ref().is_some_and(|view| view.keys > 0));
+        let at = self.state.positions.get(self.primary());
+        // an empty group that had not begun yet; one that had data would be served empty
         let all_empty = !others_have_data
+            && at.is_none_or(|at| at.keys == 0)
+            && self.state.departed.is_empty()
             && self
                 .group
                 .voters()
-                .all(|member| self.fenced(member).is_ok());
-        let at = self.state.positions.get(name);
+                .all(|member| self.recorded(member).is_ok());
         let unmoved = at.is_some_and(|at| {
             !at.replid.is_empty() && elected.replid == at.replid && elected.offset >= at.offset
         });
@@ -374,31 +546,6 @@ impl<'a> Election<'a> {
             name,
             "nobody led since, and its data are not known to be whole",
         )])
-    }
-
-    /// Who is left when the user accepts a loss: never an empty member over one with data.
-    pub fn with_loss(&self) -> Option<String> {
-        let fenced: Vec<(&String, &View)> = self
-            .group
-            .voters()
-            .filter_map(|name| self.fenced(name).ok().map(|view| (name, view)))
-            .collect();
-        let data = fenced.iter().any(|(_, view)| view.keys > 0);
-        fenced
-            .into_iter()
-            .filter(|(_, view)| view.keys > 0 || !data)
-            .max_by_key(|(name, view)| {
-                let synced =
-                    view.standing == Standing::Synced && view.grant_epoch == self.state.epoch;
-                let led = view.was_granted(self.state.epoch) && view.aof_intact;
-                (
-                    synced || led,
-                    if synced { view.offset } else { 0 },
-                    view.keys,
-                    std::cmp::Reverse(name.as_str()),
-                )
-            })
-            .map(|(name, _)| name.clone())
     }
 
     /// Ackers under the new epoch: those that will be told to follow now, and those that cannot be shown not to acknowledge on their own.

@@ -18,6 +18,10 @@ pub struct Group {
     pub request: Option<Request>,
     /// Whether an election may lose confirmed writes after a while.
     pub bounded_loss: bool,
+    /// `spec.failover`.
+    pub acceptance: Option<Acceptance>,
+    /// The group has served before: members that are all new and empty have lost its data.
+    pub has_served: bool,
     /// Whether topology is left alone.
     pub skip: bool,
 }
@@ -46,6 +50,39 @@ pub struct Request {
     pub expected_epoch: Option<i64>,
 }
 
+/// The acceptance of a stated loss.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acceptance {
+    /// The epoch that the loss was stated in.
+    pub expected_epoch: i64,
+    /// Names the loss.
+    pub loss_id: String,
+}
+
+/// A volume that may have acknowledged, and is not here any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Departed {
+    /// Name of the member that had it.
+    pub name: String,
+    /// Its member id.
+    pub id: String,
+}
+
+/// Who counted in the epoch before the recorded one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prior {
+    /// The epoch.
+    pub epoch: i64,
+    /// Its primary.
+    pub primary: String,
+    /// Its ackers.
+    pub ackers: BTreeSet<String>,
+    /// Member ids by name.
+    pub member_ids: BTreeMap<String, String>,
+    /// Volumes that were not here any more.
+    pub departed: BTreeSet<Departed>,
+}
+
 /// What the status remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -55,6 +92,16 @@ pub struct State {
     pub primary: Option<String>,
     /// The replicas whose acknowledgement may count.
     pub ackers: BTreeSet<String>,
+    /// Member ids of the primary and the ackers, as far as they are known.
+    pub member_ids: BTreeMap<String, String>,
+    /// Ackers that the primary does not admit any more.
+    pub excluded: BTreeSet<String>,
+    /// Grows with every change of what is on record.
+    pub version: i64,
+    /// Volumes that may have acknowledged and are not here any more.
+    pub departed: BTreeSet<Departed>,
+    /// Who counted before, until this epoch is known to have begun.
+    pub prior: Option<Prior>,
     /// Last known positions.
     pub positions: BTreeMap<String, Position>,
     /// The last switchover.
@@ -118,10 +165,19 @@ pub struct Pod {
     pub leaving: bool,
     /// Its uid.
     pub uid: String,
-    /// Why it asks for the primary's role to go elsewhere.
-    pub step_down: Option<String>,
+    /// The request to let exactly this pod go.
+    pub leave: Option<Leave>,
     /// Whether it is on the write route.
     pub routed: bool,
+}
+
+/// A request to let a pod go; see `upm_crds::leave`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Why, a CamelCase word.
+    pub reason: String,
+    /// Whether it was granted.
+    pub granted: bool,
 }
 
 impl Default for Pod {
@@ -131,7 +187,7 @@ impl Default for Pod {
             absent: Duration::ZERO,
             leaving: false,
             uid: String::new(),
-            step_down: None,
+            leave: None,
             routed: false,
         }
     }
@@ -235,8 +291,14 @@ pub struct View {
     pub min_replicas: i32,
     /// Version of the server.
     pub version: String,
-    /// The last recorded position, before the start.
+    /// The last recorded position, before the start: what its disk holds at least.
     pub recorded_position: (String, i64),
+    /// Born with its volume; empty when it has not told one.
+    pub member_id: String,
+    /// Member ids of those that may replicate from it.
+    pub admitted: BTreeSet<String>,
+    /// Version of the record that admitted them.
+    pub record_version: i64,
 }
 
 impl View {
@@ -310,6 +372,9 @@ impl From<pb::RedisMember> for View {
             min_replicas: told.min_replicas_to_write,
             version: told.version,
             recorded_position: (told.recorded_replid, told.recorded_offset),
+            member_id: told.member_id,
+            admitted: told.admitted_member_ids.into_iter().collect(),
+            record_version: told.record_version,
         }
     }
 }
@@ -336,7 +401,45 @@ impl Group {
     }
 }
 
+impl State {
+    /// The member id on record under this name.
+    pub fn member_id(&self, name: &str) -> Option<&str> {
+        self.member_ids
+            .get(name)
+            .map(String::as_str)
+            .filter(|id| !id.is_empty())
+    }
+
+    /// Member ids of those that may replicate from the primary.
+    pub fn admitted(&self) -> BTreeSet<String> {
+        self.ackers
+            .iter()
+            .filter(|name| Some(*name) != self.primary.as_ref() && !self.excluded.contains(*name))
+            .filter_map(|name| self.member_id(name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Whether the member has another volume than the one on record under its name.
+    pub fn other_volume(&self, name: &str, view: &View) -> bool {
+        !view.member_id.is_empty()
+            && match self.member_id(name) {
+                Some(id) => id != view.member_id,
+                // on record without an id, and never told anything: whoever was told lies elsewhere
+                None => self.ackers.contains(name) && view.standing == Standing::Untold,
+            }
+    }
+}
+
 impl World {
+    /// The member that has this volume now.
+    pub fn with_volume(&self, id: &str) -> Option<(&String, &View)> {
+        self.members
+            .iter()
+            .filter_map(|(name, seen)| Some((name, seen.view.as_ref()?)))
+            .find(|(_, view)| view.member_id == id)
+    }
+
     /// A member's view, whether or not its server answers.
     pub fn agent(&self, name: &str) -> Option<&View> {
         self.members.get(name)?.view.as_ref()

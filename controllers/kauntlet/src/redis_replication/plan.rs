@@ -2,6 +2,7 @@
 //! between any two actions is a normal event.
 
 mod failover;
+mod rollback;
 mod setup;
 mod steady;
 mod switchover;
@@ -9,14 +10,14 @@ mod switchover;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::election::Predicate;
-use super::model::{Group, Live, Position, Standing, State, View, World};
+use super::election::{Predicate, Prospect};
+use super::model::{Departed, Group, Live, Position, Prior, Standing, State, View, World};
 
 /// A step. All of them are idempotent; those for unit agents carry an epoch that guards them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Compare-and-swap of the status. Always alone.
-    Record(Change),
+    Record(Box<Change>),
     /// Ask for promises. `waited`: the others are asked too, but their answers are not waited for long.
     Promise {
         /// Whose answers are needed.
@@ -36,6 +37,12 @@ pub enum Action {
         min_replicas: i32,
         /// The position of the election; empty id for a primary that goes on.
         at: Position,
+        /// Its member id; empty when it has not told one.
+        member_id: String,
+        /// Member ids of those that may replicate from it.
+        admitted: BTreeSet<String>,
+        /// Version of the record that says so.
+        record_version: i64,
     },
     /// Follow the primary.
     Follow {
@@ -77,6 +84,12 @@ pub enum Action {
     },
 }
 
+impl Action {
+    fn record(change: Change) -> Self {
+        Self::Record(Box::new(change))
+    }
+}
+
 /// What is changed in the status, on the condition that nothing else changed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -86,6 +99,18 @@ pub struct Change {
     pub primary: String,
     /// Its ackers.
     pub ackers: BTreeSet<String>,
+    /// Member ids of the primary and the ackers, as far as they are known.
+    pub member_ids: BTreeMap<String, String>,
+    /// Ackers that the primary does not admit any more.
+    pub excluded: BTreeSet<String>,
+    /// Volumes that may have acknowledged and are not here any more.
+    pub departed: BTreeSet<Departed>,
+    /// The record's version becomes at least this.
+    pub least_version: i64,
+    /// Who counted before, while the epoch is not known to have begun.
+    pub prior: Option<Prior>,
+    /// Of an election: what shows that nothing confirmed is lost.
+    pub evidence: Option<super::election::Evidence>,
     /// The switchover that ends with this.
     pub outcome: Option<Outcome>,
     /// The position the new primary was elected with.
@@ -94,6 +119,32 @@ pub struct Change {
     pub source: String,
     /// Why, for people.
     pub why: String,
+}
+
+#[cfg(test)]
+impl Change {
+    /// What the record becomes; the product writes it into the status (`status::record`).
+    pub(crate) fn enter(&self, state: &mut State) {
+        state.epoch = self.epoch;
+        state.primary = Some(self.primary.clone());
+        state.ackers.clone_from(&self.ackers);
+        state.member_ids.clone_from(&self.member_ids);
+        state.excluded.clone_from(&self.excluded);
+        state.version = (state.version + 1).max(self.least_version);
+        state.departed.clone_from(&self.departed);
+        state.prior.clone_from(&self.prior);
+        state.source = Some(self.source.clone());
+        if let Some(at) = &self.elected {
+            state.positions.insert(self.primary.clone(), at.clone());
+        }
+        if let Some(outcome) = &self.outcome {
+            state.last = Some(super::model::Last {
+                id: outcome.id.clone(),
+                succeeded: outcome.succeeded,
+                ago: Duration::ZERO,
+            });
+        }
+    }
 }
 
 /// How a switchover ended.
@@ -140,6 +191,8 @@ pub struct Decision {
     pub withdraw: bool,
     /// Facts that are missing.
     pub missing: Vec<Predicate>,
+    /// Of a refusal: the way out.
+    pub prospect: Option<Prospect>,
     /// What is going on, for people.
     pub message: String,
 }
@@ -176,8 +229,10 @@ pub struct Memory {
     pub paused: Option<Duration>,
     /// How long no safe election has been possible.
     pub refused: Option<Duration>,
-    /// Of ackers that can no longer acknowledge: the primary's offset when that was seen first.
-    pub leaving: BTreeMap<String, (String, i64)>,
+    /// How long the elected member of which epoch has not led.
+    pub ungranted: Option<(i64, Duration)>,
+    /// Of ackers and departed volumes that can no longer acknowledge: the primary's offset when that was seen first.
+    pub leaving: BTreeMap<Departed, (String, i64)>,
 }
 
 impl Memory {
@@ -193,24 +248,31 @@ impl Memory {
             .then(|| self.paused.map_or(Duration::ZERO, |time| time + elapsed));
         let Some(leader) = leader else {
             self.leaving.clear();
+            let waited = match self.ungranted {
+                Some((epoch, time)) if epoch == state.epoch => time + elapsed,
+                Some(_) | None => Duration::ZERO,
+            };
+            self.ungranted = Some((state.epoch, waited));
             return;
         };
-        self.leaving.retain(|name, _| {
-            state.ackers.contains(name) && steady::cannot_acknowledge(group, state, world, name)
-        });
-        for name in &state.ackers {
-            if steady::cannot_acknowledge(group, state, world, name) {
-                self.leaving
-                    .entry(name.clone())
-                    .or_insert_with(|| (leader.replid.clone(), leader.offset));
-            }
+        self.ungranted = None;
+        let leaving = steady::leaving(group, state, world, leader);
+        self.leaving.retain(|volume, _| leaving.contains(volume));
+        for volume in leaving {
+            self.leaving
+                .entry(volume)
+                .or_insert_with(|| (leader.replid.clone(), leader.offset));
         }
     }
 
     /// Takes in what was decided.
     pub fn decided(&mut self, decision: &Decision, elapsed: Duration) {
-        self.refused = (decision.phase == Phase::Refused)
-            .then(|| self.refused.map_or(Duration::ZERO, |time| time + elapsed));
+        self.refused = match decision.phase {
+            Phase::Refused => Some(self.refused.map_or(Duration::ZERO, |time| time + elapsed)),
+            // what was asked for after a refusal does not begin the wait anew
+            Phase::Electing => self.refused,
+            Phase::SettingUp | Phase::Steady | Phase::SwitchingOver => None,
+        };
     }
 }
 
@@ -244,6 +306,9 @@ pub fn plan(inputs: Inputs<'_>) -> Decision {
     let Some(primary) = state.primary.as_deref() else {
         return setup::plan(inputs);
     };
+    if let Some(decision) = rollback::plan(inputs) {
+        return decision;
+    }
     let Some(view) = world.agent(primary) else {
         return failover::suspect(inputs, primary, "its unit agent does not answer");
     };
@@ -259,14 +324,12 @@ pub fn plan(inputs: Inputs<'_>) -> Decision {
         Live::Primary
             if view.grant_epoch < state.epoch && view.standing == Standing::Continuous =>
         {
-            Decision::new(Phase::Steady, "the primary goes on under a new epoch").act([
-                Action::Grant {
-                    member: primary.to_owned(),
-                    epoch: state.epoch,
-                    min_replicas: group.min_replicas(),
-                    at: Position::default(),
-                },
-            ])
+            Decision::new(Phase::Steady, "the primary goes on under a new epoch").act([grant(
+                inputs,
+                primary,
+                view,
+                Position::default(),
+            )])
         }
         Live::Primary if !view.reachable => failover::suspect(inputs, primary, &view.reason),
         _ if view.was_granted(state.epoch) => {
@@ -276,12 +339,25 @@ pub fn plan(inputs: Inputs<'_>) -> Decision {
     }
 }
 
+/// How long an elected member may take until it leads; then others are asked.
+const TAKES_OFFICE: Duration = Duration::from_secs(20);
+
 /// The member was elected and not granted the epoch yet.
 fn elected(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
-    let Inputs { group, state, .. } = inputs;
+    let state = inputs.state;
     let electing = |message: &str| Decision::new(Phase::Electing, message).withdraw();
     if view.promised > state.epoch || view.grant_epoch > state.epoch {
         return failover::elect(inputs, "the elected member promised a later epoch");
+    }
+    if state.other_volume(primary, view) {
+        return failover::elect(inputs, "the elected member has another volume now");
+    }
+    if inputs
+        .memory
+        .ungranted
+        .is_some_and(|(epoch, waited)| epoch == state.epoch && waited >= TAKES_OFFICE)
+    {
+        return failover::elect(inputs, "the elected member does not take the epoch");
     }
     if !view.reachable {
         return electing("waiting for the elected member's server");
@@ -296,12 +372,21 @@ fn elected(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
             "the elected member was restarted before it was granted the epoch",
         );
     }
-    electing("the elected member is granted the epoch").act([Action::Grant {
+    electing("the elected member is granted the epoch").act([grant(inputs, primary, view, at)])
+}
+
+/// The grant of the recorded epoch.
+fn grant(inputs: Inputs<'_>, primary: &str, view: &View, at: Position) -> Action {
+    let Inputs { group, state, .. } = inputs;
+    Action::Grant {
         member: primary.to_owned(),
         epoch: state.epoch,
         min_replicas: group.min_replicas(),
         at,
-    }])
+        member_id: view.member_id.clone(),
+        admitted: state.admitted(),
+        record_version: state.version,
+    }
 }
 
 /// The next epoch: newer than everything anybody knows of, and not one that has begun.
@@ -310,6 +395,44 @@ pub(super) fn next_epoch(state: &State, world: &World) -> i64 {
     let promised = views().map(|view| view.promised).max().unwrap_or(0);
     let begun = views().map(|view| view.grant_epoch).max().unwrap_or(0);
     (state.epoch + 1).max(promised).max(begun + 1)
+}
+
+/// The member ids of these members, as they are seen, or as they are on record of members that are not.
+fn member_ids<'a>(
+    state: &State,
+    world: &World,
+    members: impl IntoIterator<Item = &'a String>,
+) -> BTreeMap<String, String> {
+    let id = |name: &String| {
+        world
+            .agent(name)
+            .map(|view| view.member_id.as_str())
+            .filter(|id| !id.is_empty())
+            .or_else(|| state.member_id(name))
+            .map(str::to_owned)
+    };
+    members
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), id(name)?)))
+        .collect()
+}
+
+/// The volumes of ackers whose members have another one now, beside those that departed before. Of the recorded epoch nothing is
+/// forgotten; volumes that are here under another name are those members'.
+fn departed(state: &State, world: &World) -> BTreeSet<Departed> {
+    let replaced = state
+        .ackers
+        .iter()
+        .filter(|name| {
+            world
+                .agent(name)
+                .is_some_and(|view| state.other_volume(name, view))
+        })
+        .map(|name| Departed {
+            name: name.clone(),
+            id: state.member_id(name).unwrap_or_default().to_owned(),
+        });
+    state.departed.iter().cloned().chain(replaced).collect()
 }
 
 fn position(view: &View) -> Position {

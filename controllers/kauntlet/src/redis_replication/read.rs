@@ -7,11 +7,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use upm_crds::names::{UNIT_AGENT_PORT, annotation};
 use upm_crds::redis_replication::{
-    DataLossPolicy, RedisReplication, RedisReplicationStatus, SwitchoverResult,
+    Bootstrap, DataLossPolicy, DepartedVolume, RedisReplication, RedisReplicationSpec,
+    RedisReplicationStatus, SwitchoverResult,
 };
 
 use super::agents::Target;
-use super::model::{Group, Last, Node, Pod, Position, Request, State};
+use super::model::{
+    Acceptance, Departed, Group, Last, Leave, Node, Pod, Position, Prior, Request, State,
+};
 
 /// The group that the object describes, with the members that its status still counts on.
 pub fn group(object: &RedisReplication) -> Group {
@@ -33,7 +36,9 @@ pub fn group(object: &RedisReplication) -> Group {
         members.insert(replica.name.clone(), node);
     }
     if let Some(status) = &object.status {
-        for name in status.primary.iter().chain(&status.ackers) {
+        let prior = status.prior.iter();
+        let before = prior.flat_map(|prior| prior.ackers.iter().chain([&prior.primary]));
+        for name in status.primary.iter().chain(&status.ackers).chain(before) {
             if !members.contains_key(name) {
                 let known = status.topology.get(name);
                 let node = Node {
@@ -59,10 +64,36 @@ pub fn group(object: &RedisReplication) -> Group {
             target: wanted.target.clone(),
             expected_epoch: Some(wanted.expected_epoch),
         }),
+        acceptance: spec.failover.as_ref().map(|failover| Acceptance {
+            expected_epoch: failover.expected_epoch,
+            loss_id: failover.accept_loss.clone(),
+        }),
+        has_served: spec.bootstrap == Bootstrap::Refuse,
         bounded_loss: spec.data_loss_policy == DataLossPolicy::Bounded,
         // with Sentinels one decider is enough: they
         skip: skip || !spec.sentinel.is_empty(),
     }
+}
+
+/// Paths of the fields that are set and have no effect: accepted for existing manifests.
+pub fn ignored(spec: &RedisReplicationSpec) -> Vec<&'static str> {
+    let announces = |host: Option<&String>, port: Option<i32>| host.is_some() || port.is_some();
+    let source = &spec.source;
+    let mut ignored = Vec::new();
+    if spec.aes_secret.is_some() {
+        ignored.push("spec.aesSecret");
+    }
+    if announces(source.announce_host.as_ref(), source.announce_port) {
+        ignored.push("spec.source.announceHost and announcePort");
+    }
+    if spec
+        .replica
+        .iter()
+        .any(|replica| announces(replica.announce_host.as_ref(), replica.announce_port))
+    {
+        ignored.push("spec.replica[].announceHost and announcePort");
+    }
+    ignored
 }
 
 /// What the status remembers.
@@ -71,6 +102,17 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
         epoch: status.epoch,
         primary: status.primary.clone(),
         ackers: status.ackers.iter().cloned().collect(),
+        member_ids: status.member_ids.clone(),
+        excluded: status.excluded.iter().cloned().collect(),
+        version: status.record_version,
+        departed: departed(&status.departed),
+        prior: status.prior.as_ref().map(|prior| Prior {
+            epoch: prior.epoch,
+            primary: prior.primary.clone(),
+            ackers: prior.ackers.iter().cloned().collect(),
+            member_ids: prior.member_ids.clone(),
+            departed: departed(&prior.departed),
+        }),
         positions: status
             .positions
             .iter()
@@ -96,6 +138,16 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
     }
 }
 
+fn departed(volumes: &[DepartedVolume]) -> std::collections::BTreeSet<Departed> {
+    volumes
+        .iter()
+        .map(|volume| Departed {
+            name: volume.name.clone(),
+            id: volume.member_id.clone(),
+        })
+        .collect()
+}
+
 /// Whether the member is a pod of this cluster: its host is the pod's stable name.
 pub fn in_cluster(name: &str, node: &Node) -> bool {
     node.host.is_empty()
@@ -103,6 +155,16 @@ pub fn in_cluster(name: &str, node: &Node) -> bool {
             .host
             .strip_prefix(name)
             .is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The request to let exactly this pod go.
+fn leave(found: &ApiPod) -> Option<Leave> {
+    let uid = found.metadata.uid.as_deref()?;
+    let reason = upm_crds::leave::requested(found.annotations(), uid)?;
+    Some(Leave {
+        reason: reason.to_owned(),
+        granted: upm_crds::leave::granted(found.annotations(), uid),
+    })
 }
 
 /// What is seen of a member's pod. `absent` is how long it has not been there.
@@ -119,7 +181,7 @@ pub fn pod(name: &str, node: &Node, found: Option<&ApiPod>, absent: Duration) ->
         absent: Duration::ZERO,
         leaving: found.metadata.deletion_timestamp.is_some(),
         uid: found.metadata.uid.clone().unwrap_or_default(),
-        step_down: found.annotations().get(annotation::STEP_DOWN).cloned(),
+        leave: leave(found),
         routed: false,
     }
 }

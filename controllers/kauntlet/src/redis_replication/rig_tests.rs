@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use upm_unit_agent::rig::{PATIENCE, Rig, host};
 
 use super::agents::{Agents, Credentials, Target};
-use super::model::{Group, Last, Live, Node, Request, Seen, State, World};
+use super::model::{Group, Live, Node, Request, Seen, State, World};
 use super::plan::{Action, Decision, Inputs, Memory, plan};
 
 struct Loop {
@@ -153,23 +153,9 @@ impl Loop {
         for action in &decision.actions {
             if let Action::Record(change) = action {
                 println!("{}", change.why);
-                self.state.epoch = change.epoch;
-                self.state.primary = Some(change.primary.clone());
-                self.state.ackers.clone_from(&change.ackers);
-                self.state.source = Some(change.source.clone());
-                if let Some(at) = &change.elected {
-                    self.state
-                        .positions
-                        .insert(change.primary.clone(), at.clone());
-                }
+                change.enter(&mut self.state);
                 if let Some(outcome) = &change.outcome {
                     self.outcome.clone_from(&outcome.reason);
-                    let last = Last {
-                        id: outcome.id.clone(),
-                        succeeded: outcome.succeeded,
-                        ago: Duration::ZERO,
-                    };
-                    self.state.last = Some(last);
                 }
             }
         }

@@ -1,10 +1,12 @@
-//! Labels of pods, by which the services find them. Pure.
+//! Labels of pods, by which the services find them, and the answer to their requests to leave. Pure.
 
 use std::collections::BTreeMap;
 
-use upm_crds::names::label;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use upm_crds::names::{annotation, label};
 
-use super::model::{Live, Node, View};
+use super::leave::{self, Answer};
+use super::model::{Live, Node, Standing, View};
 use super::plan::{Decision, Inputs};
 
 /// What a pod's labels say.
@@ -14,11 +16,16 @@ pub struct Labels {
     pub readonly: Option<bool>,
     /// Which role it has.
     pub primary: Option<bool>,
+    /// Whether exactly this pod may leave, as its annotation says.
+    pub granted: bool,
 }
 
 impl Labels {
-    /// Reads them from a pod's labels, when they are of this replication.
-    pub fn read(labels: &BTreeMap<String, String>, replication: &str) -> Self {
+    /// Reads them from a pod's metadata, when they are of this replication.
+    pub fn read(pod: &ObjectMeta, replication: &str) -> Self {
+        let none = BTreeMap::new();
+        let labels = pod.labels.as_ref().unwrap_or(&none);
+        let annotations = pod.annotations.as_ref().unwrap_or(&none);
         let ours = labels
             .get(label::REDIS_REPLICATION)
             .is_some_and(|name| name == replication);
@@ -31,7 +38,21 @@ impl Labels {
             Some(label::ROLE_REPLICA) => Some(false),
             _ => None,
         };
-        Self { readonly, primary }
+        Self {
+            readonly,
+            primary,
+            granted: annotations
+                .get(annotation::LEAVE_GRANTED)
+                .is_some_and(|of| Some(of) == pod.uid.as_ref()),
+        }
+    }
+
+    /// The annotations to apply to the pod with this uid.
+    pub fn annotations(&self, uid: &str) -> BTreeMap<String, String> {
+        let granted = self
+            .granted
+            .then(|| (annotation::LEAVE_GRANTED.to_owned(), uid.to_owned()));
+        granted.into_iter().collect()
     }
 
     /// The labels to apply.
@@ -67,7 +88,12 @@ pub fn desired(
     have.iter()
         .filter_map(|(name, labels)| {
             let node = members.get(name)?;
-            Some((name.clone(), one(inputs, decision, name, node, labels)))
+            let wanted = Labels {
+                granted: leave::answer(inputs.group, inputs.state, inputs.world, name)
+                    == Some(Answer::Granted),
+                ..one(inputs, decision, name, node, labels)
+            };
+            Some((name.clone(), wanted))
         })
         .collect()
 }
@@ -77,30 +103,44 @@ fn one(inputs: Inputs<'_>, decision: &Decision, name: &str, node: &Node, have: &
     let view = inputs.world.agent(name);
     if state.primary.as_deref() == Some(name) {
         let leads = view.is_some_and(|view| view.leads(state.epoch));
+        // a primary that goes on under a new epoch never stopped taking writes
+        let goes_on = view.is_some_and(|view| goes_on(view, state.epoch));
         let ready =
             |view: &View| have.readonly == Some(false) || view.min_replicas == 0 || view.online > 0;
         let readonly = match view {
             _ if decision.withdraw => None,
             Some(view) if leads && view.reachable && ready(view) => Some(false),
-            Some(_) if leads && have.readonly == Some(false) => Some(false),
+            Some(_) if (leads || goes_on) && have.readonly == Some(false) => Some(false),
             Some(_) => None,
             None => have.readonly.filter(|readonly| !readonly),
         };
-        let primary = if leads { Some(true) } else { have.primary };
-        return Labels { readonly, primary };
+        let primary = match view {
+            Some(_) => (leads || goes_on).then_some(true),
+            // not seen: it may lead, and is not taken for a replica by those who restart pods
+            None => have.primary.filter(|primary| *primary),
+        };
+        return Labels {
+            readonly,
+            primary,
+            granted: false,
+        };
     }
+    let follows = view.is_some_and(|view| {
+        view.live == Live::Replica
+            && view.link_up
+            && (view.grant_epoch == state.epoch || same_history(inputs, view))
+    });
+    // nobody is called a replica who is parked, copies, or is not seen
+    let primary = follows.then_some(false);
     if node.isolated || node.removed {
         return Labels {
             readonly: None,
-            primary: Some(false).filter(|_| !node.removed),
+            primary: primary.filter(|_| !node.removed),
+            granted: false,
         };
     }
     let readonly = match view {
-        Some(view)
-            if view.live == Live::Replica && view.grant_epoch == state.epoch && view.link_up =>
-        {
-            Some(true)
-        }
+        Some(_) if follows => Some(true),
         // an election parks everybody for a moment: readers are refused by the server and try again
         Some(view) if view.live == Live::Parked || view.reachable => have
             .readonly
@@ -109,6 +149,29 @@ fn one(inputs: Inputs<'_>, decision: &Decision, name: &str, node: &Node, have: &
     };
     Labels {
         readonly,
-        primary: Some(false),
+        primary,
+        granted: false,
     }
 }
+
+/// Whether a primary leads on while the record is an epoch ahead of its grant.
+fn goes_on(view: &View, epoch: i64) -> bool {
+    view.live == Live::Primary && view.grant_epoch < epoch && view.standing == Standing::Continuous
+}
+
+/// Whether a replica follows the recorded primary, which goes on or has begun a new epoch that the replica was not told of yet.
+fn same_history(inputs: Inputs<'_>, replica: &View) -> bool {
+    let state = inputs.state;
+    let leader = state
+        .primary
+        .as_deref()
+        .and_then(|name| inputs.world.agent(name));
+    leader.is_some_and(|leader| {
+        (leader.leads(state.epoch) || goes_on(leader, state.epoch))
+            && leader.replid == replica.replid
+            && replica.primary_replid == leader.replid
+    })
+}
+
+#[cfg(test)]
+mod tests;

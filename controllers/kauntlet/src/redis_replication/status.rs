@@ -1,14 +1,18 @@
 //! The status of a RedisReplication. Pure.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use upm_crds::conditions::{self, kind};
 use upm_crds::redis_replication::{
-    Health, LastSwitchover, Member, Phase as StatusPhase, Position, RedisReplicationStatus, Role,
+    DepartedVolume, Health, LastElection, LastSwitchover, Member, MissingFact,
+    Phase as StatusPhase, Position, PriorEpoch, RedisReplicationStatus, Refusal, Role,
     SwitchoverResult,
 };
 
-use super::model::{Live, Node, Seen, View};
+use super::leave;
+use super::model::{Departed, Live, Node, Seen, View};
 use super::plan::{Change, Decision, Inputs, Phase};
 
 /// What the status is made from.
@@ -77,7 +81,9 @@ pub fn build(parts: &Parts<'_>) -> RedisReplicationStatus {
         status.readwrite_service = Some(readwrite.to_owned());
         status.readonly_service = Some(readonly.to_owned());
     }
+    status.refusal = refusal(decision);
     positions(&mut status, inputs);
+    leave::condition(&mut status.conditions, group, state, world, parts.now);
     conditions(&mut status, parts, writable, all);
     status
 }
@@ -87,6 +93,27 @@ pub fn record(status: &mut RedisReplicationStatus, change: &Change, now: Timesta
     status.epoch = change.epoch;
     status.primary = Some(change.primary.clone());
     status.ackers = change.ackers.iter().cloned().collect();
+    status.member_ids = change.member_ids.clone();
+    status.excluded = change.excluded.iter().cloned().collect();
+    status.record_version = (status.record_version + 1).max(change.least_version);
+    status.departed = departed(&change.departed);
+    status.prior = change.prior.as_ref().map(|prior| PriorEpoch {
+        epoch: prior.epoch,
+        primary: prior.primary.clone(),
+        ackers: prior.ackers.iter().cloned().collect(),
+        member_ids: prior.member_ids.clone(),
+        departed: departed(&prior.departed),
+    });
+    if let Some(evidence) = change.evidence {
+        status.last_election = Some(LastElection {
+            epoch: change.epoch,
+            primary: change.primary.clone(),
+            evidence: format!("{evidence:?}"),
+            at_risk: evidence
+                .at_risk()
+                .map(|risk| format!("{risk}; {}", change.why)),
+        });
+    }
     status.observed_source = Some(change.source.clone());
     if let Some(at) = &change.elected {
         status
@@ -116,6 +143,39 @@ pub fn record(status: &mut RedisReplicationStatus, change: &Change, now: Timesta
             completion_time: Some(Time(now)),
         });
     }
+}
+
+fn departed(volumes: &BTreeSet<Departed>) -> Vec<DepartedVolume> {
+    volumes
+        .iter()
+        .map(|volume| DepartedVolume {
+            name: volume.name.clone(),
+            member_id: volume.id.clone(),
+        })
+        .collect()
+}
+
+/// Why nobody can be elected, and the way out.
+fn refusal(decision: &Decision) -> Option<Refusal> {
+    if decision.phase != Phase::Refused {
+        return None;
+    }
+    let prospect = decision.prospect.clone().unwrap_or_default();
+    Some(Refusal {
+        candidate: Some(prospect.candidate).filter(|name| !name.is_empty()),
+        loss: prospect.loss,
+        loss_id: prospect.loss_id,
+        missing: decision
+            .missing
+            .iter()
+            .take(64)
+            .map(|fact| MissingFact {
+                predicate: fact.name.to_owned(),
+                member: fact.member.clone(),
+                detail: fact.detail.clone(),
+            })
+            .collect(),
+    })
 }
 
 fn member(

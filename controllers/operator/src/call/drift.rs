@@ -24,6 +24,44 @@ pub fn covers(found: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Paths (`spec.units`, `spec.ports[0].port`) of the fields in which `found` differs from `wanted`, at most `most` of them; the values are
+/// not told. Empty exactly when [`covers`] holds.
+pub fn differences(found: &Value, wanted: &Value, most: usize) -> Vec<String> {
+    let mut paths = Vec::new();
+    differing("", found, wanted, most, &mut paths);
+    paths
+}
+
+fn differing(path: &str, found: &Value, wanted: &Value, most: usize, paths: &mut Vec<String>) {
+    if paths.len() >= most {
+        return;
+    }
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            for (key, wanted) in wanted {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                match found.get(key) {
+                    Some(found) => differing(&path, found, wanted, most, paths),
+                    None if is_empty(wanted) => {}
+                    None if paths.len() < most => paths.push(path),
+                    None => {}
+                }
+            }
+        }
+        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => {
+            for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                differing(&format!("{path}[{index}]"), found, wanted, most, paths);
+            }
+        }
+        _ if found == wanted => {}
+        _ => paths.push(path.to_owned()),
+    }
+}
+
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -76,6 +114,24 @@ mod tests {
         let mut fewer = service(6379);
         fewer.metadata.labels = None;
         assert!(!covers(&stored(6379), &stamped(&fewer).unwrap()));
+    }
+
+    #[test]
+    fn differences_name_the_fields_and_not_their_values() {
+        let wanted = stamped(&service(6379)).unwrap();
+        assert_eq!(differences(&stored(6379), &wanted, 8), [] as [&str; 0]);
+        let mut edited = stored(6379);
+        edited["spec"]["selector"]["x"] = json!("z");
+        edited["spec"]["ports"][0]["port"] = json!(1);
+        edited["metadata"]["labels"] = json!({});
+        let paths = differences(&edited, &wanted, 8);
+        assert_eq!(
+            paths,
+            ["metadata.labels.a", "spec.ports[0].port", "spec.selector.x"]
+        );
+        assert_eq!(differences(&edited, &wanted, 2).len(), 2);
+        edited["spec"]["ports"] = json!([]);
+        assert!(differences(&edited, &wanted, 8).contains(&"spec.ports".to_owned()));
     }
 
     #[test]

@@ -115,11 +115,13 @@ async fn retries_a_failure_and_writes_the_status_by_server_side_apply() {
         controller.attempts.load(Ordering::SeqCst) == 2
     })
     .await;
-    until("the status is written each time", || {
-        requests.lock().unwrap().len() == 2
-    })
-    .await;
-    let (line, body) = requests.lock().unwrap()[0].clone();
+    let statuses = || {
+        let requests = requests.lock().unwrap();
+        let of_status = requests.iter().filter(|(line, _)| line.contains("/status"));
+        of_status.cloned().collect::<Vec<_>>()
+    };
+    until("the status is written each time", || statuses().len() == 2).await;
+    let (line, body) = statuses().remove(0);
     assert!(
         line.starts_with("PATCH /apis/upm.syntropycloud.io/v1alpha2/projects/p1/status?"),
         "{line}"
@@ -129,6 +131,13 @@ async fn retries_a_failure_and_writes_the_status_by_server_side_apply() {
         "{line}"
     );
     assert!(body.contains(r#""observedGeneration":3"#), "{body}");
+    let told = |(line, body): &(String, String)| {
+        line.starts_with("POST ") && line.contains("/events") && body.contains("not yet")
+    };
+    assert!(
+        requests.lock().unwrap().iter().any(told),
+        "an event says what was refused"
+    );
     cancel.cancel();
     tokio::time::timeout(Duration::from_mins(1), running)
         .await

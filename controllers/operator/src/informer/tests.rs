@@ -125,9 +125,10 @@ async fn keeps_only_objects_of_interest_and_nothing_of_who_owns_their_fields() {
         Event::Apply(map("another", "x")),
         Event::Apply(map("b-config-value", "x")),
     ]);
-    let events = slim(events.map(Ok).chain(stream::pending()).boxed());
+    let events = events.map(Ok).chain(stream::pending()).boxed();
+    let events = slim(readable::<ConfigMap>(events));
     let cancel = CancellationToken::new();
-    let informer = Informer::over(
+    let informer = Informer::follow(
         kept(events, |name| name.ends_with("-config-value")),
         &cancel,
         |_| Vec::new(),
@@ -140,4 +141,58 @@ async fn keeps_only_objects_of_interest_and_nothing_of_who_owns_their_fields() {
     assert_eq!(all, ["a-config-value", "b-config-value"]);
     let first = informer.get("p1", "a-config-value").unwrap();
     assert_eq!(first.metadata.managed_fields, None);
+}
+
+#[tokio::test]
+async fn object_that_cannot_be_read_hides_no_other_and_is_told_of() {
+    let (sender, receiver) = channel::unbounded();
+    let cancel = CancellationToken::new();
+    let informer: Informer<ConfigMap> =
+        Informer::follow::<Record>(receiver.chain(stream::pending()).boxed(), &cancel, |_| {
+            Vec::new()
+        });
+    let read = |name: &str, data: &str| -> Read<ConfigMap, Record> {
+        let object = serde_json::json!({
+            "metadata": { "name": name, "namespace": "p1" },
+            "data": serde_json::from_str::<serde_json::Value>(data).unwrap(),
+        });
+        serde_json::from_value(object).unwrap()
+    };
+    for event in [
+        Event::Init,
+        Event::InitApply(read("a", "3")),
+        Event::InitApply(read("b", "{}")),
+        Event::InitDone,
+    ] {
+        sender.unbounded_send(Ok(event)).unwrap();
+    }
+    informer.ready(PATIENCE).await.unwrap();
+    assert_eq!(names(&informer.all()), ["b"]);
+    let mut reports = informer.reports();
+    let told = reports.next().await.unwrap();
+    assert_eq!(told.metadata.name.as_deref(), Some("a"));
+
+    let mut trigger = informer.trigger(|map: &ConfigMap| vec![ObjectRef::from_obj(map)]);
+    assert_eq!(next(&mut trigger).await, "b");
+    sender
+        .unbounded_send(Ok(Event::Apply(read("b", "\"x\""))))
+        .unwrap();
+    assert_eq!(next(&mut trigger).await, "b", "what it was is no more");
+    assert!(informer.get("p1", "b").is_none(), "nobody acts on it");
+    let told = tokio::time::timeout(PATIENCE, reports.next()).await;
+    assert_eq!(told.unwrap().unwrap().metadata.name.as_deref(), Some("b"));
+    assert_eq!(informer.unreadable().len(), 2);
+
+    sender
+        .unbounded_send(Ok(Event::Apply(read("a", "{}"))))
+        .unwrap();
+    assert_eq!(next(&mut trigger).await, "a", "it was mended");
+    sender
+        .unbounded_send(Ok(Event::Delete(read("b", "3"))))
+        .unwrap();
+    sender
+        .unbounded_send(Ok(Event::Apply(read("c", "{}"))))
+        .unwrap();
+    assert_eq!(next(&mut trigger).await, "c");
+    assert!(informer.unreadable().is_empty());
 }

@@ -156,7 +156,7 @@ impl ControlPlane {
             "kube-controller-manager",
             &arguments(format!(
                 "--kubeconfig kubeconfig --bind-address 127.0.0.1 --secure-port {manager} --leader-elect=false \
-                 --controllers garbage-collector-controller,namespace-controller,persistentvolumeclaim-protection-controller --cert-dir certificates \
+                 --controllers disruption-controller,garbage-collector-controller,namespace-controller,persistentvolumeclaim-protection-controller --cert-dir certificates \
                  --concurrent-gc-syncs 2"
             )),
         ));

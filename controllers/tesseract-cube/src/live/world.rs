@@ -6,15 +6,18 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
+use upm_crds::leave;
 use upm_crds::names::{annotation, label};
+use upm_crds::{RedisReplication, UnitSet};
 
 use crate::build::{config_map, volume};
 use crate::facts;
 
-const NODE: &str = "cube-live";
+/// The nodes; a pod is put on the first one that takes pods.
+pub(super) const NODES: [&str; 2] = ["cube-live-a", "cube-live-b"];
 /// Only keeps the test from hanging: on a busy machine everything takes its time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -46,13 +49,17 @@ pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 impl World {
     pub(super) async fn start(client: Client, namespace: &str) -> Self {
         let nodes: Api<Node> = Api::all(client.clone());
-        let node: Node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
-        nodes.create(&PostParams::default(), &node).await.unwrap();
-        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-        nodes
-            .patch_status(NODE, &PatchParams::default(), &Patch::Merge(ready))
-            .await
-            .unwrap();
+        for name in NODES {
+            let node = json!({ "metadata": { "name": name } });
+            let node: Node = serde_json::from_value(node).unwrap();
+            nodes.create(&PostParams::default(), &node).await.unwrap();
+            let ready =
+                json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+            nodes
+                .patch_status(name, &PatchParams::default(), &Patch::Merge(ready))
+                .await
+                .unwrap();
+        }
         let classes: Api<StorageClass> = Api::all(client.clone());
         let fast = json!({ "metadata": { "name": "fast" }, "provisioner": "x", "allowVolumeExpansion": true });
         classes
@@ -164,6 +171,7 @@ async fn turn_for_ever(
             one_pod(&client, &namespace, &pods, pod, &seen).await;
         }
         roles(&pods, &found.items).await;
+        topology(&client, &namespace).await;
         bind(&client, &namespace).await;
         ended.send_modify(|turns| *turns += 1);
     }
@@ -183,8 +191,16 @@ async fn one_pod(client: &Client, namespace: &str, pods: &Api<Pod>, pod: &Pod, s
         return;
     }
     if facts::node_name(pod).is_none() {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let mut free = None;
+        for name in NODES {
+            let node = nodes.get(name).await.ok();
+            let cordoned = node.and_then(|node| node.spec?.unschedulable) == Some(true);
+            free = free.or((!cordoned).then_some(name));
+        }
+        let Some(node) = free else { return };
         let binding =
-            json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": NODE } });
+            json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": node } });
         let _ = pods
             .create_subresource::<serde_json::Value, serde_json::Value>(
                 "binding",
@@ -253,25 +269,29 @@ async fn files_are_there(client: &Client, namespace: &str, pod: &Pod) -> bool {
     true
 }
 
-/// Exactly one ready pod is the primary; one that is asked to hand over does.
+/// Whether exactly this pod was asked for, and not let go yet.
+fn asked(pod: &Pod) -> bool {
+    let uid = pod.uid().unwrap_or_default();
+    leave::requested(pod.annotations(), &uid).is_some() && !leave::granted(pod.annotations(), &uid)
+}
+
+/// The gatekeeper: exactly one ready pod is the primary; one that is asked for hands over first, and is let go when all others serve.
 async fn roles(pods: &Api<Pod>, found: &[Pod]) {
     let ready: Vec<&Pod> = found.iter().filter(|pod| facts::is_ready(pod)).collect();
-    let primary = ready
-        .iter()
-        .find(|pod| facts::role(pod) == Some(crate::rollout::Role::Primary));
-    let asked = primary.is_some_and(|pod| pod.annotations().contains_key(annotation::STEP_DOWN));
+    let is_primary = |pod: &Pod| facts::role(pod) == Some(crate::rollout::Role::Primary);
+    let primary = ready.iter().find(|pod| is_primary(pod));
     let heir = ready
         .iter()
         .find(|pod| Some(pod.name_any()) != primary.map(|pod| pod.name_any()));
     let chosen = match (primary, heir) {
-        (Some(_), Some(heir)) if asked => heir.name_any(),
+        (Some(primary), Some(heir)) if asked(primary) => heir.name_any(),
         (Some(primary), _) => primary.name_any(),
         (None, _) => match ready.first() {
             Some(first) => first.name_any(),
             None => return,
         },
     };
-    for pod in ready {
+    for pod in &ready {
         let role = if pod.name_any() == chosen {
             label::ROLE_PRIMARY
         } else {
@@ -287,6 +307,46 @@ async fn roles(pods: &Api<Pod>, found: &[Pod]) {
                 )
                 .await;
         }
+    }
+    let all_serve = ready.len() == found.len();
+    let next = ready
+        .iter()
+        .find(|pod| asked(pod) && (!is_primary(pod) || ready.len() == 1));
+    if let Some(pod) = next.filter(|_| all_serve) {
+        let patch =
+            json!({ "metadata": { "annotations": { annotation::LEAVE_GRANTED: pod.uid() } } });
+        let _ = pods
+            .patch(
+                &pod.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
+            .await;
+    }
+}
+
+/// Every set has a topology that names its units.
+async fn topology(client: &Client, namespace: &str) {
+    let sets: Api<UnitSet> = Api::namespaced(client.clone(), namespace);
+    let topologies: Api<RedisReplication> = Api::namespaced(client.clone(), namespace);
+    let Ok(found) = sets.list(&Default::default()).await else {
+        return;
+    };
+    for set in found.items {
+        let node = |ordinal: i32| {
+            let name = format!("{}-{ordinal}", set.name_any());
+            json!({ "name": name, "host": format!("{name}.svc"), "port": 6379 })
+        };
+        let replicas: Vec<_> = (1..set.spec.units).map(node).collect();
+        let object = json!({
+            "apiVersion": "upm.syntropycloud.io/v1alpha1", "kind": "RedisReplication",
+            "metadata": { "name": set.name_any(), "ownerReferences": set.controller_owner_ref(&()) .map(|owner| vec![owner]) },
+            "spec": { "source": node(0), "replica": replicas, "secret": { "name": "demo-credentials" } },
+        });
+        let apply = PatchParams::apply("world").force();
+        let _ = topologies
+            .patch(&set.name_any(), &apply, &Patch::Apply(object))
+            .await;
     }
 }
 

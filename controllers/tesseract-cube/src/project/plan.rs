@@ -132,6 +132,12 @@ pub(super) fn status(project: &Project, observed: &Observed, plan: &Plan) -> Pro
         plan.message.clone(),
         observed.now,
     );
+    let ignored: &[&str] = if project.spec.ca.is_some() {
+        &["spec.ca"]
+    } else {
+        &[]
+    };
+    conditions::ignored(&mut status.conditions, ignored, observed.now);
     conditions::observed(&mut status.conditions, project.metadata.generation);
     status
 }

@@ -14,11 +14,16 @@ use super::{Observed, REPLACE_INTERVAL};
 use crate::build::{Map, volume};
 use crate::facts;
 
+/// How often a pod is looked at that the watch does not show.
+const UNWATCHED: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A change of a claim.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ClaimStep {
     /// Make it.
     Create(Box<PersistentVolumeClaim>),
+    /// Write labels that were changed or removed.
+    Label { name: String, labels: Map },
     /// Ask for more.
     Grow { name: String, size: Quantity },
 }
@@ -77,11 +82,7 @@ pub(super) fn plan(unit: &Unit, observed: &Observed) -> Plan {
     if !plan.issue_identity {
         plan.next = after(observed.renew_at, observed.now);
     }
-    if unit
-        .annotations()
-        .get(annotation::MAINTENANCE)
-        .is_some_and(|value| value == "true")
-    {
+    if super::in_maintenance(unit) {
         "maintenance: the pod is left alone".clone_into(&mut plan.task);
         return plan;
     }
@@ -93,6 +94,9 @@ pub(super) fn plan(unit: &Unit, observed: &Observed) -> Plan {
             "starting".clone_into(&mut plan.task);
         }
         Some(pod) => running(unit, pod, observed, &mut plan),
+    }
+    if observed.unwatched {
+        plan.next = plan.next.or(Next::After(UNWATCHED));
     }
     plan
 }
@@ -118,6 +122,13 @@ fn claims(unit: &Unit, observed: &Observed, plan: &mut Plan) -> String {
         if found.metadata.deletion_timestamp.is_some() {
             foreign = format!("claim {name} is being deleted");
             continue;
+        }
+        let labels = differing(&template.labels, found.labels(), &[]);
+        if !labels.is_empty() {
+            plan.claims.push(ClaimStep::Label {
+                name: name.clone(),
+                labels,
+            });
         }
         let (Some(wanted), Some(requested)) =
             (volume::wanted_size(template), volume::requested_size(found))
@@ -251,22 +262,23 @@ const STARTED_WITH: [&str; 3] = [
 ];
 
 fn relabel(unit: &Unit, pod: &Pod) -> Option<PodStep> {
-    let differs = |wanted: &Map, found: &Map, fixed: &[&str]| -> Map {
-        let changed = wanted
-            .iter()
-            .filter(|(key, value)| found.get(*key) != Some(value));
-        changed
-            .filter(|(key, _)| !fixed.contains(&key.as_str()))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
-    };
     let template = &unit.spec.template;
-    let labels = differs(&template.labels, pod.labels(), &[]);
-    let annotations = differs(&template.annotations, pod.annotations(), &STARTED_WITH);
+    let labels = differing(&template.labels, pod.labels(), &[]);
+    let annotations = differing(&template.annotations, pod.annotations(), &STARTED_WITH);
     (!labels.is_empty() || !annotations.is_empty()).then_some(PodStep::Label {
         labels,
         annotations,
     })
+}
+
+/// What of `wanted` is not in `found`, besides what is `fixed`.
+fn differing(wanted: &Map, found: &Map, fixed: &[&str]) -> Map {
+    wanted
+        .iter()
+        .filter(|(key, value)| found.get(*key) != Some(value))
+        .filter(|(key, _)| !fixed.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn after(moment: Timestamp, now: Timestamp) -> Next {

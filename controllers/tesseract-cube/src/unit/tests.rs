@@ -49,6 +49,7 @@ fn claim_of(unit: &Unit) -> PersistentVolumeClaim {
 fn observed(pod: Option<Pod>, claim: Option<PersistentVolumeClaim>) -> Observed {
     Observed {
         now: now(),
+        unwatched: false,
         pod: pod.map(Arc::new),
         claims: claim
             .into_iter()
@@ -306,4 +307,57 @@ fn renews_a_certificate_after_two_thirds_of_its_life_or_when_the_authority_chang
         moment
     );
     assert_eq!(secret.name_any(), "demo-1-identity");
+}
+
+#[test]
+fn labels_that_somebody_removed_are_put_back() {
+    let unit = unit();
+    let mut pod = pod_of(&unit, ready());
+    pod.labels_mut().remove(names::label::UNIT_SET);
+    pod.labels_mut()
+        .insert(names::label::UNIT.into(), "x".into());
+    let mut claim = claim_of(&unit);
+    claim.labels_mut().remove(names::label::UNIT);
+    let found = Observed {
+        unwatched: true,
+        ..observed(Some(pod), Some(claim))
+    };
+    let plan = plan::plan(&unit, &found);
+    let PodStep::Label { labels, .. } = &plan.pod else {
+        panic!("{:?}", plan.pod);
+    };
+    assert_eq!(labels[names::label::UNIT_SET], "demo");
+    assert_eq!(labels[names::label::UNIT], "demo-1");
+    let [ClaimStep::Label { name, labels }] = &plan.claims[..] else {
+        panic!("{:?}", plan.claims);
+    };
+    assert_eq!(
+        (name.as_str(), labels[names::label::UNIT].as_str()),
+        ("demo-1-data", "demo-1")
+    );
+    assert!(
+        matches!(plan.next, Next::After(wait) if wait <= Duration::from_secs(2)),
+        "nothing tells when it changes"
+    );
+}
+
+#[test]
+fn objects_belong_to_whom_their_owner_says_not_their_label() {
+    let unit = unit();
+    let mut pod = pod_of(&unit, ready());
+    pod.labels_mut().clear();
+    assert_eq!(crate::build::set_of_object(&pod).as_deref(), Some("demo"));
+    assert_eq!(
+        crate::build::unit_of_object(&pod).as_deref(),
+        Some("demo-1")
+    );
+    pod.labels_mut()
+        .insert(names::label::UNIT_SET.into(), "other".into());
+    assert_eq!(crate::build::set_of_object(&pod).as_deref(), Some("demo"));
+    let claim = claim_of(&unit);
+    assert_eq!(
+        crate::build::set_of_object(&claim).as_deref(),
+        Some("demo"),
+        "claims have no owner"
+    );
 }

@@ -1,10 +1,12 @@
 //! Carries out what was planned for a set, in an order in which a crash at any point does no harm.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use tracing::{debug, info};
+use upm_crds::leave;
 use upm_crds::names::{self, annotation, finalizer, label};
 use upm_crds::unit_set::VolumeRetentionPolicy;
 use upm_crds::{Unit, UnitSet};
@@ -12,11 +14,11 @@ use upm_operator::call::{self, Propagation};
 use upm_operator::{Controller as _, Error, Next};
 
 use super::claims::Retained;
-use super::plan::{Converge, Plan, plan};
+use super::plan::{Converge, Plan};
 use super::teardown::Teardown;
 use super::{Source, UnitSets};
 use crate::build::{secret, volume};
-use crate::rollout::Step;
+use crate::rollout::{Step, Why};
 
 /// Name and uid of something to delete.
 type Named = (String, Option<String>);
@@ -62,6 +64,9 @@ impl UnitSets {
             let current = self.caches.services.get(&namespace, &service.name_any());
             call::apply(&services, current.as_deref(), service, Self::NAME).await?;
         }
+        let budgets: Api<PodDisruptionBudget> = self.api(set);
+        let budget = self.caches.budgets.get(&namespace, &plan.budget.name_any());
+        call::apply(&budgets, budget.as_deref(), &plan.budget, Self::NAME).await?;
         let units: Api<Unit> = self.api(set);
         let restarts: Vec<i32> = plan
             .decision
@@ -69,7 +74,7 @@ impl UnitSets {
             .iter()
             .filter_map(|step| match step {
                 Step::Restart(ordinal) => Some(*ordinal),
-                Step::Write(_) | Step::HandOver(_) | Step::KeepRole(_) => None,
+                Step::Move(_) | Step::Write(_) | Step::Ask(..) | Step::TakeBack(_) => None,
             })
             .collect();
         let set_name = set.name_any();
@@ -77,20 +82,8 @@ impl UnitSets {
         for unit in plan.units.iter().filter(|unit| !waits(unit)) {
             self.apply_unit(&units, unit, &namespace).await?;
         }
-        if !restarts.is_empty() {
-            for (unit, pod) in self.confirmed(set, &restarts).await? {
-                self.restart(set, &units, &unit, pod.as_ref(), &namespace)
-                    .await?;
-            }
-        }
-        self.roles(set, &plan).await?;
-        if let Some((name, uid)) = &plan.surplus.delete {
-            call::delete(&units, name, uid.clone(), Propagation::Foreground).await?;
-            self.context
-                .events
-                .normal(set, "ScaledIn", "Scale", format!("removes unit {name}"))
-                .await;
-        }
+        self.requests(set, &plan).await?;
+        self.take_down(set, &plan, &units, &namespace).await?;
         self.delete_all(&services, &plan.drop_services).await?;
         self.delete_all(&maps, &plan.drop_maps).await?;
         let claims: Api<PersistentVolumeClaim> = self.api(set);
@@ -105,41 +98,56 @@ impl UnitSets {
             .map(drop)
     }
 
-    /// The restarts that the API server's own view, not only the watch's, still allows: units as they shall be, with their pods.
-    async fn confirmed(
+    /// Ends the pods and removes the units whose turn it is, where the API server's own view, not only the watch's, still allows it.
+    async fn take_down(
         &self,
         set: &UnitSet,
-        restarts: &[i32],
-    ) -> Result<Vec<(Unit, Option<Pod>)>, Error> {
-        let live = self.look(set, Source::Live).await?;
-        let Plan::Converge(again) = plan(set, &live) else {
-            return Ok(Vec::new());
-        };
-        let due: Vec<i32> = restarts
-            .iter()
-            .copied()
-            .filter(|ordinal| again.decision.steps.contains(&Step::Restart(*ordinal)))
-            .collect();
-        if due.len() < restarts.len() {
-            debug!(
-                ?restarts,
-                ?due,
-                "The API server knows more than the watch: not every restart is due"
-            );
+        plan: &Converge,
+        units: &Api<Unit>,
+        namespace: &str,
+    ) -> Result<(), Error> {
+        let goes = |step: &&Step| matches!(step, Step::Restart(_) | Step::Move(_));
+        let wanted: Vec<&Step> = plan.decision.steps.iter().filter(goes).collect();
+        if wanted.is_empty() && plan.surplus.delete.is_none() {
+            return Ok(());
         }
-        let set_name = set.name_any();
-        let pod = |unit: &Unit| {
-            let ordinal = names::ordinal(&set_name, &unit.name_any())?;
-            live.pods.get(&ordinal).map(|pod| pod.as_ref().clone())
+        let live = Box::pin(self.look(set, Source::Live)).await?;
+        let Plan::Converge(again) = super::plan::plan(set, &live) else {
+            return Ok(());
         };
-        let units = again
-            .units
-            .into_iter()
-            .filter(|unit| ordinal_in(&set_name, unit, &due));
-        Ok(units
-            .map(|unit| (pod(&unit), unit))
-            .map(|(pod, unit)| (unit, pod))
-            .collect())
+        let set_name = set.name_any();
+        for step in wanted {
+            if !again.decision.steps.contains(step) {
+                debug!(?step, "The API server knows more than the watch: not due");
+                continue;
+            }
+            let (Step::Restart(ordinal) | Step::Move(ordinal)) = step else {
+                continue;
+            };
+            let unit = again
+                .units
+                .iter()
+                .find(|unit| ordinal_in(&set_name, unit, &[*ordinal]));
+            let Some(unit) = unit else { continue };
+            let pod = live.pods.get(ordinal).map(AsRef::as_ref);
+            let note = match step {
+                Step::Move(_) => "its node is being drained",
+                _ => "",
+            };
+            self.restart(set, units, unit, pod, namespace, note).await?;
+        }
+        if let Some((name, uid)) = &plan.surplus.delete {
+            if again.surplus.delete != plan.surplus.delete {
+                debug!(name, "The API server knows more than the watch: not due");
+                return Ok(());
+            }
+            call::delete(units, name, uid.clone(), Propagation::Foreground).await?;
+            self.context
+                .events
+                .normal(set, "ScaledIn", "Scale", format!("removes unit {name}"))
+                .await;
+        }
+        Ok(())
     }
 
     /// Writes what the unit shall be and ends its pod; a crash in between is found and finished.
@@ -150,73 +158,85 @@ impl UnitSets {
         unit: &Unit,
         pod: Option<&Pod>,
         namespace: &str,
+        why: &str,
     ) -> Result<(), Error> {
         self.apply_unit(api, unit, namespace).await?;
         let name = unit.name_any();
         let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) else {
             return Ok(());
         };
-        info!(unit = name, "Restarts a unit for a change");
+        info!(unit = name, why, "Restarts a unit");
         let pods: Api<Pod> = self.api(set);
         call::delete(&pods, &name, pod.uid(), Propagation::Background).await?;
-        let note = format!("restarts {name} with version {}", set.spec.version);
-        self.context
-            .events
-            .normal(set, "UnitRestarted", "Update", note)
-            .await;
+        let (reason, action, note) = if why.is_empty() {
+            let note = format!("restarts {name} with version {}", set.spec.version);
+            ("UnitRestarted", "Update", note)
+        } else {
+            ("UnitMoved", "Drain", format!("moves {name}: {why}"))
+        };
+        self.context.events.normal(set, reason, action, note).await;
         Ok(())
     }
 
-    /// Asks primaries to hand over their role, or takes that back.
-    async fn roles(&self, set: &UnitSet, plan: &Converge) -> Result<(), Error> {
-        let pods: Api<Pod> = self.api(set);
-        let name = set.name_any();
+    /// Asks gatekeepers to let units go, or takes that back.
+    async fn requests(&self, set: &UnitSet, plan: &Converge) -> Result<(), Error> {
         for step in &plan.decision.steps {
             match step {
-                Step::HandOver(ordinal) => self.ask(set, &pods, *ordinal, "RollingUpdate").await?,
-                Step::KeepRole(ordinal) => {
-                    let unit = names::unit_name(&name, *ordinal);
-                    let keys =
-                        json!({ annotation::STEP_DOWN: null, annotation::STEP_DOWN_SINCE: null });
-                    ignore_gone(
-                        call::patch_merge(
-                            &pods,
-                            &unit,
-                            &json!({ "metadata": { "annotations": keys } }),
-                        )
-                        .await,
-                    )?;
-                }
-                Step::Restart(_) | Step::Write(_) => {}
+                Step::Ask(ordinal, why) => self.ask(set, *ordinal, *why).await?,
+                Step::TakeBack(ordinal) => self.take_back(set, *ordinal).await?,
+                Step::Restart(_) | Step::Move(_) | Step::Write(_) => {}
             }
         }
-        if let Some(ordinal) = plan.surplus.step_down {
-            self.ask(set, &pods, ordinal, "ScaleIn").await?;
+        if let Some(ordinal) = plan.surplus.ask {
+            self.ask(set, ordinal, Why::ScaleIn).await?;
+        }
+        for ordinal in &plan.surplus.take_back {
+            self.take_back(set, *ordinal).await?;
         }
         Ok(())
     }
 
-    async fn ask(
-        &self,
-        set: &UnitSet,
-        pods: &Api<Pod>,
-        ordinal: i32,
-        reason: &str,
-    ) -> Result<(), Error> {
+    async fn ask(&self, set: &UnitSet, ordinal: i32, why: Why) -> Result<(), Error> {
         let unit = names::unit_name(&set.name_any(), ordinal);
+        let namespace = set.namespace().unwrap_or_default();
+        let pod = self.caches.pods.get(&namespace, &unit);
+        let Some(uid) = pod.and_then(|pod| pod.uid()) else {
+            return Ok(());
+        };
         let keys = json!({
-            annotation::STEP_DOWN: reason,
-            annotation::STEP_DOWN_SINCE: Timestamp::now().to_string(),
+            annotation::LEAVE_REQUESTED: leave::request(why.as_str(), &uid),
+            annotation::LEAVE_REQUESTED_AT: Timestamp::now().to_string(),
         });
-        ignore_gone(
-            call::patch_merge(pods, &unit, &json!({ "metadata": { "annotations": keys } })).await,
-        )?;
-        let note = format!("asks for the primary role to be moved away from {unit}");
+        self.annotate(set, &unit, &keys).await?;
+        let note = format!("asks the topology to let {unit} go");
         self.context
             .events
-            .normal(set, "StepDownRequested", reason, note)
+            .normal(set, "LeaveRequested", why.as_str(), note)
             .await;
         Ok(())
+    }
+
+    async fn take_back(&self, set: &UnitSet, ordinal: i32) -> Result<(), Error> {
+        let unit = names::unit_name(&set.name_any(), ordinal);
+        let keys = json!({
+            annotation::LEAVE_REQUESTED: null,
+            annotation::LEAVE_REQUESTED_AT: null,
+        });
+        self.annotate(set, &unit, &keys).await
+    }
+
+    async fn annotate(
+        &self,
+        set: &UnitSet,
+        pod: &str,
+        keys: &serde_json::Value,
+    ) -> Result<(), Error> {
+        let pods: Api<Pod> = self.api(set);
+        let patch = json!({ "metadata": { "annotations": keys } });
+        match call::patch_merge(&pods, pod, &patch).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     async fn delete_secret(&self, set: &UnitSet, name: &str, uid: &str) -> Result<(), Error> {
@@ -350,7 +370,7 @@ impl UnitSets {
 
     /// Asks the API server itself: what the watch does not know yet must not outlive the set.
     async fn nothing_left(&self, set: &UnitSet) -> Result<bool, Error> {
-        let live = self.look(set, Source::Live).await?;
+        let live = Box::pin(self.look(set, Source::Live)).await?;
         if !live.units.is_empty() || !live.pods.is_empty() {
             return Ok(false);
         }
@@ -379,11 +399,4 @@ impl UnitSets {
 
 fn ordinal_in(set: &str, unit: &Unit, ordinals: &[i32]) -> bool {
     names::ordinal(set, &unit.name_any()).is_some_and(|ordinal| ordinals.contains(&ordinal))
-}
-
-fn ignore_gone<T>(outcome: Result<T, Error>) -> Result<(), Error> {
-    match outcome {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other.map(drop),
-    }
 }

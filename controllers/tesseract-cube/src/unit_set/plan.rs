@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use upm_crds::names::{self, finalizer, label};
@@ -16,11 +17,13 @@ use super::teardown::{Teardown, teardown};
 use super::{Observed, SecretState};
 use crate::build::config_map::{self, Keys};
 use crate::build::pod::{self, Inputs, revision_of};
-use crate::build::{service, unit, volume};
+use crate::build::{disruption, service, unit, volume};
 use crate::facts::pod_facts;
 use crate::package::Package;
-use crate::rollout::{Bounds, Decision, Power, Step, UnitFacts, Waiting, handover, power, rollout};
+use crate::rollout::{Bounds, Decision, Power, Step, UnitFacts, Waiting, leave, power, rollout};
 
+/// How often what a gatekeeper answers is looked at while a unit waits for it.
+const LOOK_AT_ANSWER: SignedDuration = SignedDuration::from_secs(2);
 const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 /// What to do for a set.
@@ -45,6 +48,7 @@ pub(crate) struct Converge {
     pub(crate) maps: Vec<ConfigMap>,
     pub(crate) services: Vec<Service>,
     pub(crate) units: Vec<Unit>,
+    pub(crate) budget: PodDisruptionBudget,
     pub(crate) decision: Decision,
     pub(crate) surplus: Surplus,
     pub(crate) drop_maps: Vec<(String, Option<String>)>,
@@ -60,8 +64,10 @@ pub(crate) struct Converge {
 pub(crate) struct Surplus {
     /// The one to delete now: name and uid.
     pub(crate) delete: Option<(String, Option<String>)>,
-    /// The primary that has to hand over its role first.
-    pub(crate) step_down: Option<i32>,
+    /// The one to ask the gatekeeper for.
+    pub(crate) ask: Option<i32>,
+    /// Those that are asked for and not next.
+    pub(crate) take_back: Vec<i32>,
     pub(crate) waiting: Option<Waiting>,
 }
 
@@ -141,6 +147,7 @@ fn converge(set: &UnitSet, observed: &Observed, package: &Package, value: &str) 
         maps: maps(set, observed, package, value, updating),
         services: services(set, package),
         units,
+        budget: disruption::budget(set, observed.units.len(), observed.gate.is_kept()),
         updated: facts
             .iter()
             .filter(|facts| facts.updated())
@@ -158,6 +165,9 @@ fn converge(set: &UnitSet, observed: &Observed, package: &Package, value: &str) 
 fn facts(ordinal: i32, unit: &Unit, target: String, observed: &Observed) -> UnitFacts {
     UnitFacts {
         ordinal,
+        gated: observed.gate.keeps(&unit.name_any()),
+        maintenance: crate::unit::in_maintenance(unit),
+        drained: observed.drained.contains(&ordinal),
         next: revision_of(&unit.spec.template.annotations),
         target,
         pod: observed.pods.get(&ordinal).map(|pod| pod_facts(pod)),
@@ -271,38 +281,46 @@ fn services(set: &UnitSet, package: &Package) -> Vec<Service> {
     services
 }
 
-/// The highest unit beyond the wanted number goes, one at a time; a primary hands over its role first.
+/// The highest unit beyond the wanted number goes, one at a time and the primary last; those that do not serve go first, because their
+/// going costs nothing. One that a topology names is asked for.
 fn surplus(set: &UnitSet, observed: &Observed) -> Surplus {
     let mut surplus = Surplus::default();
-    let extra: Vec<(&i32, _)> = observed.units.range(set.spec.units..).collect();
+    let extra = observed.units.range(set.spec.units..);
+    let mut extra: Vec<(UnitFacts, &std::sync::Arc<Unit>)> = extra
+        .map(|(ordinal, unit)| (facts(*ordinal, unit, String::new(), observed), unit))
+        .collect();
     if extra
         .iter()
         .any(|(_, unit)| unit.metadata.deletion_timestamp.is_some())
     {
         return surplus;
     }
-    let facts = |ordinal: i32, unit: &Unit| facts(ordinal, unit, String::new(), observed);
-    let holds_role = |facts: &UnitFacts| {
-        let others_serve = observed.units.iter().any(|(other, unit)| {
-            *other != facts.ordinal && self::facts(*other, unit, String::new(), observed).serves()
-        });
-        facts.is_primary() && others_serve
-    };
-    let free = extra
+    let held: Vec<i32> = extra
         .iter()
-        .rev()
-        .find(|(ordinal, unit)| !holds_role(&facts(**ordinal, unit)));
-    if let Some((_, unit)) = free {
+        .filter(|(facts, _)| facts.maintenance)
+        .map(|(facts, _)| facts.ordinal)
+        .collect();
+    extra.retain(|(facts, _)| !facts.maintenance);
+    extra.sort_by_key(|(facts, _)| {
+        (
+            facts.serves(),
+            facts.is_primary(),
+            std::cmp::Reverse(facts.ordinal),
+        )
+    });
+    let Some((next, unit)) = extra.first() else {
+        surplus.waiting = (!held.is_empty()).then_some(Waiting::Maintenance(held));
+        return surplus;
+    };
+    if next.may_leave() {
         surplus.delete = Some((unit.name_any(), unit.uid()));
-    } else if let Some((ordinal, unit)) = extra.last() {
-        let primary = facts(**ordinal, unit);
-        surplus.step_down = primary
-            .pod
-            .as_ref()
-            .is_some_and(|pod| pod.step_down.is_none())
-            .then_some(**ordinal);
-        surplus.waiting = Some(handover(&primary, observed.now));
+    } else {
+        surplus.ask = (!next.asked()).then_some(next.ordinal);
+        let units = std::slice::from_ref(next);
+        surplus.waiting = Some(leave(units, &[next.ordinal], observed.now));
     }
+    let asked = extra.iter().skip(1).filter(|(facts, _)| facts.asked());
+    surplus.take_back = asked.map(|(facts, _)| facts.ordinal).collect();
     surplus
 }
 
@@ -360,13 +378,12 @@ fn next(
     converge: &Converge,
     now: Timestamp,
 ) -> Option<Next> {
-    let handover = match &surplus.waiting {
-        Some(Waiting::Handover { since, .. }) => {
-            Some(since.unwrap_or(now) + crate::rollout::STEP_DOWN_GRACE)
-        }
-        _ => None,
-    };
-    let moments = [decision.again, power.again, handover];
+    let asks = [&decision.waiting, &surplus.waiting]
+        .into_iter()
+        .any(|waiting| matches!(waiting, Some(Waiting::Leave { .. })));
+    // why the gatekeeper does not agree changes without a change of what is watched here
+    let answer = asks.then(|| now + LOOK_AT_ANSWER);
+    let moments = [decision.again, power.again, answer];
     let soonest = moments
         .into_iter()
         .flatten()

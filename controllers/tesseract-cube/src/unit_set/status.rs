@@ -88,11 +88,23 @@ pub(super) fn status(set: &UnitSet, observed: &Observed, plan: &Plan) -> UnitSet
             })
             .collect(),
     };
-    write(&mut status.conditions, &report, set, observed.now);
+    write(
+        &mut status.conditions,
+        &report,
+        set,
+        observed.in_project,
+        observed.now,
+    );
     status
 }
 
-fn write(conditions: &mut Vec<Condition>, report: &Report, set: &UnitSet, now: Timestamp) {
+fn write(
+    conditions: &mut Vec<Condition>,
+    report: &Report,
+    set: &UnitSet,
+    in_project: bool,
+    now: Timestamp,
+) {
     for line in &report.lines {
         conditions::set(
             conditions,
@@ -109,6 +121,23 @@ fn write(conditions: &mut Vec<Condition>, report: &Report, set: &UnitSet, now: T
         .any(|line| line.kind == kind::VOLUMES_RETAINED)
     {
         conditions::remove(conditions, kind::VOLUMES_RETAINED);
+    }
+    conditions::ignored(conditions, &set.spec.ignored(), now);
+    if in_project {
+        conditions::remove(conditions, kind::IN_PROJECT);
+    } else {
+        let namespace = set.namespace().unwrap_or_default();
+        let words = format!(
+            "namespace {namespace} belongs to no Project: where writing is confined to projects nothing is made in it; make a Project {namespace}"
+        );
+        conditions::set(
+            conditions,
+            kind::IN_PROJECT,
+            false,
+            "NamespaceWithoutProject",
+            words,
+            now,
+        );
     }
     conditions::observed(conditions, set.metadata.generation);
 }

@@ -33,6 +33,9 @@ fn observed(set: &UnitSet) -> Observed {
         claims: BTreeMap::new(),
         maps: BTreeMap::new(),
         services: BTreeMap::new(),
+        in_project: true,
+        gate: Gate::default(),
+        drained: BTreeSet::new(),
         secret: SecretState::Present {
             missing: vec![],
             generated_for: Some("uid-1".into()),
@@ -248,21 +251,171 @@ fn scales_in_from_the_top_one_at_a_time_and_keeps_the_volumes() {
     assert_eq!(condition(&set, &observed, kind::PROGRESSING).1, "ScalingIn");
 }
 
+/// The topology of the set, with its answer to those that asked to leave.
+fn gate(members: i32, answer: &str) -> Gate {
+    let name = |ordinal: i32| format!("demo-{ordinal}");
+    let mut topology: RedisReplication = serde_json::from_value(json!({
+        "apiVersion": "upm.syntropycloud.io/v1alpha1", "kind": "RedisReplication",
+        "metadata": { "name": "demo", "namespace": "p1" },
+        "spec": {
+            "source": { "name": name(0), "host": "a", "port": 6379 },
+            "replica": (1..members).map(|i| json!({ "name": name(i), "host": name(i), "port": 6379 })).collect::<Vec<_>>(),
+            "secret": { "name": "s" },
+        },
+    }))
+    .unwrap();
+    if !answer.is_empty() {
+        let mut status = upm_crds::RedisReplicationStatus::default();
+        conditions::set(
+            &mut status.conditions,
+            kind::MEMBER_LEAVE,
+            false,
+            "MemberInSync",
+            answer,
+            now(),
+        );
+        topology.status = Some(status);
+    }
+    Gate::of(&[Arc::new(topology)])
+}
+
+fn asks(observed: &mut Observed, ordinal: i32, granted: bool) {
+    let mut pod = observed.pods[&ordinal].as_ref().clone();
+    let uid = pod.uid().unwrap();
+    let request = upm_crds::leave::request("ScaleIn", &uid);
+    let annotations = pod.annotations_mut();
+    annotations.insert(annotation::LEAVE_REQUESTED.into(), request);
+    annotations.insert(annotation::LEAVE_REQUESTED_AT.into(), now().to_string());
+    if granted {
+        annotations.insert(annotation::LEAVE_GRANTED.into(), uid);
+    }
+    observed.pods.insert(ordinal, Arc::new(pod));
+}
+
 #[test]
-fn does_not_remove_a_primary_before_it_handed_over() {
+fn unit_that_a_topology_names_is_removed_only_when_let_go() {
     let mut set = set();
     let mut observed = running(&set);
+    observed.gate = gate(3, "demo-1 copies the data");
+    set.spec.units = 2;
+    let plan = converge(&set, &observed);
+    assert_eq!((plan.surplus.delete, plan.surplus.ask), (None, Some(2)));
+    let (_, reason, message) = condition(&set, &observed, kind::PROGRESSING);
+    assert_eq!(reason, "LeaveRequested");
+    assert!(message.contains("demo-1 copies the data"), "{message}");
+    asks(&mut observed, 2, false);
+    let plan = converge(&set, &observed);
+    assert_eq!((plan.surplus.delete, plan.surplus.ask), (None, None));
+    assert!(
+        matches!(plan.next, Some(Next::After(wait)) if wait.as_secs() <= 3),
+        "the answer changes without a change of the set"
+    );
+    asks(&mut observed, 2, true);
+    let plan = converge(&set, &observed);
+    assert_eq!(plan.surplus.delete.unwrap().0, "demo-2");
+    let mut out = running(&set);
+    out.gate = gate(2, "");
+    assert_eq!(
+        converge(&set, &out).surplus.delete.unwrap().0,
+        "demo-2",
+        "the topology does not name it any more"
+    );
+}
+
+#[test]
+fn surplus_goes_unready_first_and_the_primary_last() {
+    let mut set = set();
+    let mut observed = running(&set);
+    observed.gate = gate(3, "");
     for (ordinal, role) in [(0, "replica"), (2, "primary")] {
         let pod = ready_pod(&observed.units[&ordinal], role);
         observed.pods.insert(ordinal, Arc::new(pod));
     }
-    set.spec.units = 2;
-    let plan = converge(&set, &observed);
+    set.spec.units = 1;
+    assert_eq!(converge(&set, &observed).surplus.ask, Some(1));
+    asks(&mut observed, 2, false);
+    assert_eq!(converge(&set, &observed).surplus.take_back, [2]);
+    let mut held = observed.units[&1].as_ref().clone();
+    held.annotations_mut()
+        .insert(annotation::MAINTENANCE.into(), "true".into());
+    observed.units.insert(1, Arc::new(held));
+    asks(&mut observed, 2, true);
     assert_eq!(
-        (plan.surplus.delete, plan.surplus.step_down),
-        (None, Some(2))
+        converge(&set, &observed).surplus.delete.unwrap().0,
+        "demo-2"
     );
-    assert_eq!(condition(&set, &observed, kind::PROGRESSING).1, "StepDown");
+    observed.units.remove(&2);
+    assert_eq!(converge(&set, &observed).surplus.delete, None);
+    assert_eq!(
+        condition(&set, &observed, kind::PROGRESSING).1,
+        "Maintenance"
+    );
+    observed.units = running(&set).units;
+    let mut broken = observed.pods[&1].as_ref().clone();
+    broken.status = None;
+    observed.pods.insert(1, Arc::new(broken));
+    assert_eq!(
+        converge(&set, &observed).surplus.delete.unwrap().0,
+        "demo-1"
+    );
+}
+
+#[test]
+fn rollout_leaves_a_unit_in_maintenance_alone_and_says_so() {
+    let mut set = set();
+    let mut observed = running(&set);
+    for unit in observed.units.values_mut() {
+        let mut held = unit.as_ref().clone();
+        held.annotations_mut()
+            .insert(annotation::MAINTENANCE.into(), "true".into());
+        *unit = Arc::new(held);
+    }
+    set.spec.restarted_at = Some("2026-01-01".into());
+    let plan = converge(&set, &observed);
+    assert_eq!(plan.decision.steps, []);
+    assert_eq!(
+        plan.units[2].spec.template.spec,
+        observed.units[&2].spec.template.spec
+    );
+    assert_eq!(
+        condition(&set, &observed, kind::PROGRESSING).1,
+        "Maintenance"
+    );
+}
+
+#[test]
+fn budget_lets_nobody_be_evicted_whom_a_gatekeeper_keeps() {
+    let mut set = set();
+    let mut observed = running(&set);
+    let least = |set: &UnitSet, observed: &Observed| {
+        let budget = converge(set, observed).budget;
+        assert_eq!(budget.name_any(), "demo-pdb");
+        serde_json::to_value(budget.spec.unwrap().min_available).unwrap()
+    };
+    assert_eq!(least(&set, &observed), json!(2), "one at a time");
+    observed.gate = gate(3, "");
+    assert_eq!(least(&set, &observed), json!(3));
+    set.spec.units = 2;
+    assert_eq!(
+        least(&set, &observed),
+        json!(3),
+        "also while it gets smaller"
+    );
+}
+
+#[test]
+fn pods_on_a_drained_node_are_asked_for() {
+    let set = set();
+    let mut observed = running(&set);
+    observed.gate = gate(3, "");
+    observed.drained = [0, 1].into();
+    let steps = converge(&set, &observed).decision.steps;
+    assert_eq!(steps, [Step::Ask(1, crate::rollout::Why::Drain)]);
+    asks(&mut observed, 1, true);
+    let plan = converge(&set, &observed);
+    assert_eq!(plan.decision.steps, [Step::Move(1)]);
+    let before = &observed.units[&1].spec.template;
+    assert_eq!(&plan.units[1].spec.template.spec, &before.spec);
 }
 
 #[test]
@@ -398,5 +551,38 @@ fn writes_the_same_status_again_when_nothing_changed() {
     assert_eq!(
         status::status(&set, &observed, &plan::plan(&set, &observed)),
         first
+    );
+}
+
+#[test]
+fn set_outside_a_project_says_so_and_goes_on() {
+    let set = set();
+    let mut observed = running(&set);
+    observed.in_project = false;
+    let (status, reason, message) = condition(&set, &observed, kind::IN_PROJECT);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "NamespaceWithoutProject")
+    );
+    assert!(message.contains("make a Project p1"), "{message}");
+    assert!(matches!(plan::plan(&set, &observed), Plan::Converge(_)));
+    observed.in_project = true;
+    let status = status::status(&set, &observed, &plan::plan(&set, &observed));
+    assert!(find(&status.conditions, kind::IN_PROJECT).is_none());
+}
+
+#[test]
+fn fields_without_effect_are_named() {
+    let mut set = set();
+    let observed = running(&set);
+    let status = |set: &UnitSet| status::status(set, &observed, &plan::plan(set, &observed));
+    assert!(find(&status(&set).conditions, kind::IGNORED_FIELDS).is_none());
+    set.spec.pod_monitor = Some(Default::default());
+    set.spec.certificate_profile = Some(Default::default());
+    let (holds, _, message) = condition(&set, &observed, kind::IGNORED_FIELDS);
+    assert_eq!(holds, "True");
+    assert!(
+        message.contains("spec.certificateProfile, spec.podMonitor"),
+        "{message}"
     );
 }

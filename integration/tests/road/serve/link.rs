@@ -25,7 +25,7 @@ use super::super::{
 const GROUP: &str = "upm.syntropycloud.io";
 /// Project of these tests; also their namespace.
 const PROJECT: &str = "linked";
-const OWNER: &str = "projects/linked/testServices/t";
+const OWNER: &str = "projects/linked/redisServices/t";
 /// Namespace of a second agent.
 const TWIN: &str = "upm-twin";
 const OUTAGE: Duration = Duration::from_mins(1);

@@ -3,11 +3,12 @@
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
-use upm_mesh::Context;
+use upm_mesh::{Context, FieldViolation};
 use upm_proto::auth::v1 as pb;
 use upm_proto::auth::v1::policy_service_server::PolicyService;
 
 use crate::Error;
+use crate::bindings::Bindings;
 use crate::pb as convert;
 use crate::policy::Policy;
 
@@ -15,6 +16,7 @@ const MOST: usize = 100;
 
 #[derive(Clone)]
 pub(crate) struct PolicyHandler {
+    pub(crate) bindings: Bindings,
     pub(crate) policy: Policy,
 }
 
@@ -38,6 +40,14 @@ impl PolicyService for PolicyHandler {
         }))
     }
 
+    async fn forget_project(
+        &self,
+        request: Request<pb::ForgetProjectRequest>,
+    ) -> Result<Response<()>, Status> {
+        self.bindings.forget_project(request.into_inner()).await?;
+        Ok(Response::new(()))
+    }
+
     async fn watch_policy(
         &self,
         request: Request<pb::WatchPolicyRequest>,
@@ -53,7 +63,7 @@ impl PolicyService for PolicyHandler {
 fn check(request: &pb::TestPermissionsRequest) -> Result<(), Error> {
     convert::parse_project("project", &request.project)?;
     if MOST < request.permissions.len() {
-        return Err(convert::violation("permissions", format!("must be at most {MOST}")).into());
+        return Err(FieldViolation::new("permissions", format!("must be at most {MOST}")).into());
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Who has which role where.
 
 use diesel::prelude::*;
-use upm_store::{Backend, Connection};
+use upm_store::{Backend, Connection, time};
 
 use crate::permissions::ADMINISTRATOR;
-use crate::schema::{blocked_users, role_bindings};
+use crate::schema::{blocked_users, forgotten_projects, role_bindings};
 
 /// A binding. Its id is made of role, user and project, so the same one cannot exist twice.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -18,6 +18,10 @@ pub(crate) struct BindingRow {
     /// `projects/{project}`, or empty for the platform.
     pub(crate) project: String,
     pub(crate) create_us: i64,
+    /// Whom the name meant when the binding was made.
+    pub(crate) user_uid: String,
+    /// Which project the name meant when the binding was made; empty for the platform.
+    pub(crate) project_uid: String,
 }
 
 pub(crate) fn find(conn: &mut Connection, id: &str) -> QueryResult<Option<BindingRow>> {
@@ -83,6 +87,47 @@ pub(crate) fn delete(conn: &mut Connection, id: &str) -> QueryResult<()> {
 
 pub(crate) fn delete_of_user(conn: &mut Connection, user: &str) -> QueryResult<usize> {
     diesel::delete(role_bindings::table.filter(role_bindings::user_name.eq(user))).execute(conn)
+}
+
+/// Takes away what somebody else of the same name had, who is gone; how many bindings that were.
+pub(crate) fn delete_of_predecessors(
+    conn: &mut Connection,
+    user: &str,
+    uid: &str,
+) -> QueryResult<usize> {
+    let theirs = role_bindings::table
+        .filter(role_bindings::user_name.eq(user))
+        .filter(role_bindings::user_uid.ne_all(["", uid]));
+    diesel::delete(theirs).execute(conn)
+}
+
+/// Takes all bindings in a project away and remembers that it is gone; how many they were.
+pub(crate) fn forget_project(
+    conn: &mut Connection,
+    project: &str,
+    uid: &str,
+) -> QueryResult<usize> {
+    if !is_forgotten(conn, uid)? {
+        diesel::insert_into(forgotten_projects::table)
+            .values((
+                forgotten_projects::uid.eq(uid),
+                forgotten_projects::forget_us.eq(time::now_us()),
+            ))
+            .execute(conn)?;
+    }
+    let bound = role_bindings::table
+        .filter(role_bindings::project.eq(project))
+        .filter(role_bindings::project_uid.eq_any(["", uid]));
+    diesel::delete(bound).execute(conn)
+}
+
+/// Whether a project is gone.
+pub(crate) fn is_forgotten(conn: &mut Connection, uid: &str) -> QueryResult<bool> {
+    let found: i64 = forgotten_projects::table
+        .find(uid)
+        .count()
+        .get_result(conn)?;
+    Ok(found > 0)
 }
 
 /// The projects in which a role is bound; the empty name is the platform.

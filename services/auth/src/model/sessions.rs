@@ -15,6 +15,8 @@ pub(crate) struct SessionRow {
     pub(crate) password_us: i64,
     pub(crate) create_us: i64,
     pub(crate) expire_us: i64,
+    /// What the next refresh token is made from, beside the last; empty for sessions from before it was kept.
+    pub(crate) secret: String,
 }
 
 /// One refresh token.
@@ -25,6 +27,8 @@ pub(crate) struct RefreshRow {
     pub(crate) session_id: String,
     pub(crate) expire_us: i64,
     pub(crate) used_us: Option<i64>,
+    /// Who used it: a digest of the caller's address.
+    pub(crate) used_by: String,
 }
 
 pub(crate) fn insert(conn: &mut Connection, session: &SessionRow) -> QueryResult<()> {
@@ -74,9 +78,17 @@ pub(crate) fn find_locked(
     find(conn, token_hash)
 }
 
-pub(crate) fn mark_used(conn: &mut Connection, token_hash: &str, now_us: i64) -> QueryResult<()> {
+pub(crate) fn mark_used(
+    conn: &mut Connection,
+    token_hash: &str,
+    now_us: i64,
+    by: &str,
+) -> QueryResult<()> {
     diesel::update(refresh_tokens::table.find(token_hash))
-        .set(refresh_tokens::used_us.eq(Some(now_us)))
+        .set((
+            refresh_tokens::used_us.eq(Some(now_us)),
+            refresh_tokens::used_by.eq(by),
+        ))
         .execute(conn)
         .map(drop)
 }

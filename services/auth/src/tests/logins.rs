@@ -96,19 +96,127 @@ async fn a_refresh_token_is_good_once_and_its_reuse_ends_the_family() {
 }
 
 #[tokio::test]
-async fn of_two_refreshes_at_once_one_wins() {
+async fn two_refreshes_at_once_get_one_answer() {
     for world in worlds().await {
         let tokens = world.login("root", PASSWORD).await.unwrap();
         let (a, b) = tokio::join!(
             world.refresh(&tokens.refresh_token),
             world.refresh(&tokens.refresh_token)
         );
+        let (a, b) = (a.expect("the first"), b.expect("the second"));
+        assert_eq!(a.refresh_token, b.refresh_token, "{}", world.database);
+        // A lost answer is asked for again.
+        let again = world.refresh(&tokens.refresh_token).await.unwrap();
+        assert_eq!(again.refresh_token, a.refresh_token);
+        assert!(world.refresh(&a.refresh_token).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_used_refresh_token_from_elsewhere_ends_the_session() {
+    for world in worlds().await {
+        let tokens = world.login("root", PASSWORD).await.unwrap();
+        let next = world.refresh(&tokens.refresh_token).await.unwrap();
+        let mut elsewhere = Request::new(pb::RefreshRequest {
+            refresh_token: tokens.refresh_token.clone(),
+        });
+        elsewhere
+            .metadata_mut()
+            .insert("x-forwarded-for", "198.51.100.9".parse().unwrap());
+        let refused = world.client().refresh(elsewhere).await.unwrap_err();
         assert_eq!(
-            u8::from(a.is_ok()) + u8::from(b.is_ok()),
-            1,
+            reason(&refused),
+            "REFRESH_TOKEN_INVALID",
             "{}",
             world.database
         );
+        assert!(
+            world.refresh(&next.refresh_token).await.is_err(),
+            "the family has ended"
+        );
+        let records = world.records().await;
+        let reuse = records
+            .iter()
+            .find(|entry| entry.method.ends_with("reuse-refresh-token"))
+            .expect("a record of the reuse");
+        assert_eq!(reuse.resource, "users/root", "{}", world.database);
+        assert!(reuse.diff.contains("session"), "{}", reuse.diff);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_failed_logins_hinders_nobody_and_fills_no_log() {
+    for world in worlds().await {
+        let before = world.records().await.len();
+        for n in 0..200 {
+            let guess = pb::LoginRequest {
+                user_id: format!("guess-{n}"),
+                password: "x".repeat(4096),
+            };
+            let refused = world.client().login(outside(guess)).await.unwrap_err();
+            assert_eq!(reason(&refused), "BAD_CREDENTIALS", "{}", world.database);
+        }
+        world.auth.recorded().await;
+        let records = world.records().await;
+        assert!(
+            records.len() - before < 20,
+            "{}: {}",
+            world.database,
+            records.len()
+        );
+        let counted = records.iter().find(|entry| entry.reason == "AGGREGATED");
+        let counted = counted.expect("what was not recorded is counted");
+        assert!(counted.diff.contains("192.0.2.7"), "{}", counted.diff);
+        let longest = records.iter().map(|entry| entry.request.len()).max();
+        assert!(
+            longest.is_some_and(|longest| longest <= 1024),
+            "{longest:?}"
+        );
+        let mut other = Request::new(pb::LoginRequest {
+            user_id: "root".to_owned(),
+            password: PASSWORD.to_owned(),
+        });
+        other
+            .metadata_mut()
+            .insert("x-forwarded-for", "198.51.100.9".parse().unwrap());
+        assert!(
+            world.client().login(other).await.is_ok(),
+            "{}",
+            world.database
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_sends_no_long_request() {
+    for world in worlds().await {
+        let request = pb::LoginRequest {
+            user_id: "root".to_owned(),
+            password: "x".repeat(100_000),
+        };
+        let refused = world.client().login(outside(request)).await.unwrap_err();
+        assert_eq!(
+            refused.code(),
+            Code::ResourceExhausted,
+            "{}",
+            world.database
+        );
+        assert!(world.login("root", PASSWORD).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn an_id_with_a_space_is_nobodys() {
+    for world in worlds().await {
+        for id in ["root ", " root", "Root", "root\0", ""] {
+            let refused = world.login(id, PASSWORD).await.unwrap_err();
+            assert_eq!(
+                reason(&refused),
+                "BAD_CREDENTIALS",
+                "{} {id:?}",
+                world.database
+            );
+        }
     }
 }
 

@@ -177,6 +177,20 @@ pub(crate) fn page(
         .collect()
 }
 
+/// The services of an engine on a cluster, also those of which only volumes are left.
+pub(crate) fn on_cluster(
+    conn: &mut Connection,
+    engine: &str,
+    cluster: &str,
+) -> Result<Vec<Service>, Error> {
+    let rows: Vec<Row> = services::table
+        .filter(services::engine.eq(engine))
+        .filter(services::cluster.eq(cluster))
+        .select(Row::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Service::try_from).collect()
+}
+
 /// Ids of clusters that have services.
 pub(crate) fn clusters(conn: &mut Connection, engine: &str) -> Result<Vec<String>, Error> {
     Ok(services::table

@@ -5,8 +5,8 @@ use crate::{
     engine::Switchover,
     error::DOMAIN,
     intent::Part,
-    service::{Life, Service},
-    shape::{Input, RetainedVolumes, Shape, SwitchoverWish},
+    service::Life,
+    shape::{RetainedVolumes, Shape, SwitchoverWish},
     steps::{Bench, DONE, Effect, Fault, Outcome, Step, cluster::waiting_or_done, not_needed},
     units,
 };
@@ -33,15 +33,38 @@ pub(crate) async fn run(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault>
             bench.write_shared(Part::Package).await?;
             Ok(DONE)
         }
-        Step::ApplyUnitSet
-        | Step::ClaimVolumes
-        | Step::ApplyRestart
-        | Step::ShrinkUnitSet
-        | Step::ApplyReplication
-        | Step::ShrinkReplication
-        | Step::ApplySwitchover => {
-            write(bench, step, input).await?;
-            Ok(DONE)
+        Step::ApplyUnitSet => {
+            let change = move |shape: &mut Shape| {
+                shape.units = input.members;
+                if input.previous_members == 0 {
+                    shape.retained = input.retained;
+                }
+            };
+            written(bench, Part::Units, change).await
+        }
+        Step::ShrinkUnitSet => {
+            let change = move |shape: &mut Shape| shape.units = input.members;
+            written(bench, Part::Units, change).await
+        }
+        Step::ClaimVolumes => {
+            let change = |shape: &mut Shape| shape.retained = RetainedVolumes::Adopt;
+            written(bench, Part::Units, change).await
+        }
+        Step::ApplyRestart => {
+            let change =
+                move |shape: &mut Shape| shape.restarted_at.clone_from(&input.restarted_at);
+            written(bench, Part::Units, change).await
+        }
+        Step::ApplyReplication | Step::ShrinkReplication => {
+            let change = move |shape: &mut Shape| {
+                shape.members = input.members;
+                shape.served = true;
+            };
+            written(bench, Part::Replication, change).await
+        }
+        Step::ApplySwitchover => {
+            let change = move |shape: &mut Shape| shape.switchover.clone_from(&input.switchover);
+            written(bench, Part::Replication, change).await
         }
         Step::AwaitUnitsReady | Step::AwaitUnitsRestarted => bench.units_ready().await,
         Step::AwaitReplicationReady => bench.replication_ready().await,
@@ -51,49 +74,6 @@ pub(crate) async fn run(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault>
         Step::AwaitSwitchover => await_switchover(bench).await,
         Step::AwaitUnitsRemoved => await_units_removed(bench).await,
         Step::MarkScaled => Ok(Outcome::Done(Effect::Members(input.members))),
-        Step::ApplyVolumePolicy
-        | Step::AwaitVolumePolicy
-        | Step::DeleteReplication
-        | Step::AwaitReplicationGone
-        | Step::DeleteUnitSet
-        | Step::AwaitUnitSetGone
-        | Step::ReleaseService
-        | Step::ForgetService => remove(bench, step).await,
-    }
-}
-
-/// The steps that change the shape and write what follows from it.
-async fn write(bench: &Bench<'_>, step: Step, input: Input) -> Result<Service, Fault> {
-    let part = match step {
-        Step::ApplyReplication | Step::ShrinkReplication | Step::ApplySwitchover => {
-            Part::Replication
-        }
-        _ => Part::Units,
-    };
-    let change = move |shape: &mut Shape| match step {
-        Step::ApplyUnitSet => {
-            shape.units = input.members;
-            if input.previous_members == 0 {
-                shape.retained = input.retained;
-            }
-        }
-        Step::ShrinkUnitSet => shape.units = input.members,
-        Step::ClaimVolumes => shape.retained = RetainedVolumes::Adopt,
-        Step::ApplyRestart => shape.restarted_at.clone_from(&input.restarted_at),
-        Step::ApplyReplication | Step::ShrinkReplication => {
-            shape.members = input.members;
-            shape.served = true;
-        }
-        Step::ApplySwitchover => shape.switchover.clone_from(&input.switchover),
-        _ => {}
-    };
-    bench.write(part, change).await
-}
-
-/// The steps of a deletion.
-async fn remove(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault> {
-    let input = bench.operation.input.clone();
-    match step {
         Step::ApplyVolumePolicy => {
             if bench.service().await?.wanted(Part::Units).next().is_none() {
                 return Ok(not_needed("the service never had units"));
@@ -128,8 +108,18 @@ async fn remove(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault> {
             bench.resource(release).await?;
             Ok(DONE)
         }
-        _ => Ok(Outcome::Done(Effect::Depart)),
+        Step::ForgetService => Ok(Outcome::Done(Effect::Depart)),
     }
+}
+
+/// Changes the shape and writes what follows from it.
+async fn written(
+    bench: &Bench<'_>,
+    part: Part,
+    change: impl Fn(&mut Shape) + Send + Sync + 'static,
+) -> Result<Outcome, Fault> {
+    bench.write(part, change).await?;
+    Ok(DONE)
 }
 
 pub(super) async fn reserve(bench: &Bench<'_>, units: u32) -> Result<(), Fault> {
@@ -183,6 +173,7 @@ async fn move_primary(bench: &Bench<'_>) -> Result<Outcome, Fault> {
         ]));
     };
     let wish = SwitchoverWish {
+        accept_loss: None,
         request_id,
         target,
         expected_epoch: primary.epoch,

@@ -448,7 +448,11 @@ impl AgentAdminService for Admin {
     ) -> Result<Response<()>, Status> {
         let ctx = mesh::Context::of(&request)?;
         let id = request.into_inner().agent_id;
-        self.audit(ctx, &id, ledger::agents::approve).await?;
+        self.audit(ctx, &id, |conn, id| {
+            ledger::agents::require_enrolled(conn, id)?;
+            ledger::agents::approve(conn, id)
+        })
+        .await?;
         self.0.changed(&id);
         Ok(Response::new(()))
     }

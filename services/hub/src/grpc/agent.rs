@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use upm_mesh::{self as mesh, identity::PeerCertificates};
-use upm_proto::hub::v1::{self as pb, agent_service_server::AgentService, bytes};
+use upm_proto::hub::v1::{self as pb, agent_service_server::AgentService, bytes, drain::Reason};
 use upm_store as store;
 
 use crate::{
@@ -159,6 +159,10 @@ impl AgentService for Agents {
             again,
             "Agent enrolled"
         );
+        if !again {
+            // Whoever was here before has lost the certificate that its session was opened with.
+            self.hub.cut(&row.id, Reason::Revoked).await;
+        }
         self.hub.changed(&row.id);
         Ok(Response::new(pb::EnrollResponse {
             agent_id: row.id,

@@ -5,8 +5,12 @@ use std::time::Duration;
 use futures::{FutureExt as _, stream::BoxStream};
 use tonic::{Request, Response, Status};
 use upm_mesh as mesh;
-use upm_proto::hub::v1::{
-    self as pb, ledger_service_client::LedgerServiceClient, ledger_service_server::LedgerService,
+use upm_proto::{
+    hub::v1::{
+        self as pb, ledger_service_client::LedgerServiceClient,
+        ledger_service_server::LedgerService,
+    },
+    policy,
 };
 use upm_store::page::{PageRequest, Query};
 
@@ -21,6 +25,38 @@ const SECRET: Duration = Duration::from_secs(10);
 
 pub(super) struct Ledger(pub(super) Hub);
 
+/// Refuses a module that writes for an owner which is not its own.
+fn require_own(ctx: &mesh::Context, writer: Option<&pb::Writer>) -> Result<(), Error> {
+    let module = ctx.caller.module().unwrap_or_default();
+    let owner = writer
+        .map(|writer| writer.owner.as_str())
+        .unwrap_or_default();
+    // An absent owner is refused with the field's name later.
+    if owner.is_empty() || may_write(module, owner) {
+        return Ok(());
+    }
+    Err(Error::NotWriter {
+        module: module.to_owned(),
+        owner: owner.chars().take(300).collect(),
+    })
+}
+
+/// Whether a module may write what belongs to `owner`: its services (`projects/{project}/redisServices/{service}` for `redis`), and what
+/// services of a cluster share (`projects/{project}`, `packages/{package}`), which module `resource` removes with the cluster.
+fn may_write(module: &str, owner: &str) -> bool {
+    match owner.split('/').collect::<Vec<_>>().as_slice() {
+        ["projects" | "packages", id] => {
+            !id.is_empty() && (module == "resource" || policy::is_engine(module))
+        }
+        ["projects", project, collection, service] => {
+            !project.is_empty()
+                && !service.is_empty()
+                && policy::owner_of_collection(collection).as_deref() == Some(module)
+        }
+        _ => false,
+    }
+}
+
 #[tonic::async_trait]
 impl LedgerService for Ledger {
     type WatchObjectsStream = BoxStream<'static, Result<pb::WatchObjectsResponse, Status>>;
@@ -30,6 +66,7 @@ impl LedgerService for Ledger {
         request: Request<pb::ApplyObjectsRequest>,
     ) -> Result<Response<pb::ApplyObjectsResponse>, Status> {
         let ctx = mesh::Context::of(&request)?;
+        require_own(&ctx, request.get_ref().writer.as_ref())?;
         let written = self
             .0
             .apply_objects(request.into_inner(), &ctx.traceparent)
@@ -42,6 +79,7 @@ impl LedgerService for Ledger {
         request: Request<pb::DeleteObjectsRequest>,
     ) -> Result<Response<pb::DeleteObjectsResponse>, Status> {
         let ctx = mesh::Context::of(&request)?;
+        require_own(&ctx, request.get_ref().writer.as_ref())?;
         let written = self
             .0
             .delete_objects(request.into_inner(), &ctx.traceparent)
@@ -133,5 +171,32 @@ impl LedgerService for Ledger {
         }
         let secret = tunnel::read_secret(&self.0, request, within).await?;
         Ok(Response::new(pb::ReadSecretResponse { data: secret.data }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_writes_only_for_its_own_services() {
+        let own = "projects/p/redisServices/s";
+        assert!(may_write("redis", own));
+        for module in ["resource", "user", "mysql", "gateway", ""] {
+            assert!(!may_write(module, own), "{module}");
+        }
+        for odd in [
+            "projects/p/redisServices",
+            "projects//redisServices/s",
+            "x/y",
+            own,
+        ] {
+            assert!(!may_write("user", odd), "{odd}");
+        }
+        assert!(!may_write("redis", "projects/p/mysqlServices/s"));
+        for shared in ["projects/p", "packages/redis-7.0.15"] {
+            assert!(may_write("redis", shared) && may_write("resource", shared));
+            assert!(!may_write("user", shared), "{shared}");
+        }
     }
 }

@@ -97,17 +97,29 @@ fn existing(conn: &mut Connection, agent: &str) -> Result<AgentRow, Error> {
     AgentRow::lock(conn, agent)?.ok_or_else(|| Error::AgentNotFound(agent.to_owned()))
 }
 
-/// Lets an agent have sessions. Again is no error.
+/// Refuses an agent that nobody has enrolled as: what is approved is somebody who has come.
+///
+/// # Errors
+/// [`Error::NotEnrolled`].
+pub fn require_enrolled(conn: &mut Connection, agent: &str) -> Result<(), Error> {
+    if existing(conn, agent)?.enrolled {
+        return Ok(());
+    }
+    Err(Error::NotEnrolled(agent.to_owned()))
+}
+
+/// Lets an agent have sessions, until it enrols with another token. Again is no error.
 pub fn approve(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     let mut row = existing(conn, agent)?;
     row.approved = true;
     row.save(conn)
 }
 
-/// Revokes an agent and its certificates; unused tokens end too.
+/// Revokes an agent, its approval and its certificates; unused tokens end too.
 pub fn revoke(conn: &mut Connection, agent: &str) -> Result<(), Error> {
     let mut row = existing(conn, agent)?;
     row.revoked = true;
+    row.approved = false;
     // A live session's writes fail from now on, on whatever replica it is.
     row.epoch += 1;
     row.save(conn)?;

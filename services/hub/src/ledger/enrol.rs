@@ -16,7 +16,8 @@ use crate::{
     schema::{agents, certificates, join_tokens},
 };
 
-/// Uses up a token, and pins what the agent shows of its cluster. The same request (token, key, cluster) may come again while the token lives, because an answer can be lost;
+/// Uses up a token, pins what the agent shows of its cluster, and ends the enrolment before: its certificates are revoked, its approval
+/// is forgotten. The same request (token, key, cluster) may come again while the token lives, because an answer can be lost;
 /// anything else finds the token used.
 pub fn redeem(
     conn: &mut Connection,
@@ -71,7 +72,13 @@ pub fn redeem(
         if let Some(pin) = pin {
             row.pin(pin);
         }
-        row.approved |= auto_approve;
+        // Each enrolment is approved by itself: an approval of the one before says nothing of who comes now, and what was issued to
+        // that one opens no session next to this one's.
+        row.approved = auto_approve;
+        row.epoch += 1;
+        diesel::update(certificates::table.filter(certificates::agent.eq(&row.id)))
+            .set(revoked_now())
+            .execute(conn)?;
     }
     row.enrolled = true;
     row.build = request.build.chars().take(200).collect();

@@ -534,6 +534,88 @@ async fn a_join_token_is_good_once_for_one_request() {
 }
 
 #[tokio::test]
+async fn each_enrolment_is_approved_by_itself() {
+    for test in stores().await {
+        let store = &test.store;
+        let join = |auto_approve: bool, csr: &'static [u8]| async move {
+            let token = agents::random_token();
+            let given = token.clone();
+            let request = pb::EnrollRequest {
+                join_token: token,
+                csr: csr.into(),
+                cluster_uid: "cluster".into(),
+                ..pb::EnrollRequest::default()
+            };
+            store
+                .transact("join", move |conn| {
+                    agents::invite(conn, "c1", &given, auto_approve, 60_000_000)?;
+                    let row = enrol::redeem(conn, &request, None)?;
+                    enrol::certified(conn, "c1", &certificates::issued(csr, "k1"), None)?;
+                    Ok::<_, Error>(row.approved)
+                })
+                .await
+                .unwrap()
+        };
+        let here = pb::Hello {
+            cluster_uid: "cluster".into(),
+            ..hello()
+        };
+        let opens = |leaf: &'static [u8]| {
+            store.read("admit", move |conn| {
+                Ok::<_, Error>(enrol::admitted(conn, "c1", &enrol::fingerprint(leaf)).is_ok())
+            })
+        };
+        assert!(join(true, b"first").await, "approved with its token");
+        assert!(matches!(
+            claim(store, here.clone()).await,
+            Reply::Claimed(_)
+        ));
+        assert!(
+            !join(false, b"second").await,
+            "the approval of the first says nothing of it"
+        );
+        let refused = Reply::Refused(Refusal::NotApproved);
+        assert_eq!(claim(store, here.clone()).await, refused);
+        assert!(
+            !opens(b"first").await.unwrap(),
+            "it opens no session beside the second"
+        );
+        assert!(opens(b"second").await.unwrap());
+        store
+            .transact("approve", |conn| agents::approve(conn, "c1"))
+            .await
+            .unwrap();
+        assert!(matches!(
+            claim(store, here.clone()).await,
+            Reply::Claimed(_)
+        ));
+        store
+            .transact("revoke", |conn| agents::revoke(conn, "c1"))
+            .await
+            .unwrap();
+        assert!(
+            !join(false, b"third").await,
+            "an approval does not outlive a revocation"
+        );
+        assert_eq!(claim(store, here).await, refused);
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_approved_before_they_enrol() {
+    for test in stores().await {
+        let store = &test.store;
+        let refused = store
+            .transact("approve", |conn| {
+                agents::invite(conn, "c1", &agents::random_token(), false, 60_000_000)?;
+                agents::require_enrolled(conn, "c1")
+            })
+            .await;
+        assert!(matches!(refused, Err(Error::NotEnrolled(_))));
+    }
+}
+
+#[tokio::test]
 async fn changes_are_told_from_any_point_and_everything_after_a_purge() {
     for test in stores().await {
         let store = &test.store;

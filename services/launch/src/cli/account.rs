@@ -72,7 +72,7 @@ pub(crate) async fn setup(globals: &Globals, setup: Setup) -> anyhow::Result<()>
     let mut login = setup.account.login()?;
     let token = fs::read_to_string(&setup.token_file)
         .with_context(|| format!("read {}", setup.token_file.display()))?;
-    let tokens = AuthServiceClient::new(login.connect().await?)
+    let tokens = AuthServiceClient::new(login.connect_with_password().await?)
         .setup(SetupRequest {
             setup_token: token.trim().to_owned(),
             user_id: setup.account.user.clone(),
@@ -88,7 +88,7 @@ pub(crate) async fn setup(globals: &Globals, setup: Setup) -> anyhow::Result<()>
 
 pub(crate) async fn login(globals: &Globals, account: Account) -> anyhow::Result<()> {
     let mut login = account.login()?;
-    let tokens = AuthServiceClient::new(login.connect().await?)
+    let tokens = AuthServiceClient::new(login.connect_with_password().await?)
         .login(LoginRequest {
             user_id: account.user.clone(),
             password: account.password()?,

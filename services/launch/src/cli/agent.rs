@@ -266,7 +266,7 @@ fn rows(agents: &[Agent]) -> Table {
     for agent in agents {
         table.add_row([
             output::id(&agent.name).to_owned(),
-            agent.state().as_str_name().to_owned(),
+            output::word(agent.state().as_str_name()).to_owned(),
             output::age(agent.connect_time.as_ref()),
             agent.session_epoch.to_string(),
             agent.replica.clone(),
@@ -287,7 +287,10 @@ fn facts(agent: &Agent) -> Table {
         .as_ref()
         .map_or_else(String::new, ToString::to_string);
     for (what, value) in [
-        ("State", agent.state().as_str_name().to_owned()),
+        (
+            "State",
+            output::word(agent.state().as_str_name()).to_owned(),
+        ),
         ("Message", agent.message.clone()),
         ("Connected", output::age(agent.connect_time.as_ref())),
         ("Seen", output::age(agent.last_seen_time.as_ref())),
@@ -330,8 +333,8 @@ fn key_rows(keys: &[AgentKey]) -> Table {
         let error = result.error.clone().unwrap_or_default();
         let state = match (key.held, key.tombstone) {
             (true, _) => "HELD".to_owned(),
-            (false, true) => format!("{} (delete)", key.state().as_str_name()),
-            (false, false) => key.state().as_str_name().to_owned(),
+            (false, true) => format!("{} (delete)", output::word(key.state().as_str_name())),
+            (false, false) => output::word(key.state().as_str_name()).to_owned(),
         };
         let outcome = match result.outcome() {
             Outcome::Unspecified => "-",

@@ -159,7 +159,7 @@ fn rows(clusters: &[Cluster]) -> Table {
         let capacity = cluster.capacity.unwrap_or_default();
         table.add_row([
             output::id(&cluster.name).to_owned(),
-            cluster.state().as_str_name().to_owned(),
+            output::word(cluster.state().as_str_name()).to_owned(),
             format!("{}/{}", capacity.ready_nodes, capacity.nodes),
             cluster.kubernetes_version.clone(),
             cluster.agent_version.clone(),

@@ -93,15 +93,35 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
     }
     let details = status::details(refusal);
     for field in details.fields {
+        // The message may have said so already.
+        if text.contains(&format!("{}: {}", field.field, field.description)) {
+            continue;
+        }
         text += &format!("\n  {}: {}", field.field, field.description);
     }
     for predicate in details.preconditions {
+        if text.contains(&predicate.description) {
+            continue;
+        }
         text += &format!("\n  {}: {}", predicate.kind, predicate.description);
+    }
+    if let Some(operation) = in_progress(refusal) {
+        text += &format!(
+            "\n  wait for it:  upm operation watch {operation}\n  or cancel it: upm operation cancel {operation}"
+        );
     }
     if let Some(wait) = details.retry_after {
         text += &format!("\n  try again in {} s", wait.as_secs().max(1));
     }
     text
+}
+
+/// The operation that is in the way, when a call was refused because of one.
+pub(crate) fn in_progress(refusal: &tonic::Status) -> Option<String> {
+    if status::reason(refusal).as_deref() != Some("OPERATION_IN_PROGRESS") {
+        return None;
+    }
+    status::details(refusal).metadata.remove("operation")
 }
 
 fn refusal(error: &anyhow::Error) -> Option<&tonic::Status> {
@@ -113,6 +133,28 @@ fn refusal(error: &anyhow::Error) -> Option<&tonic::Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(reason: &str, message: &str, details: &upm_mesh::Details) -> String {
+        let kind = upm_mesh::Kind::FailedPrecondition;
+        describe(&status::build(kind, "test.upm", reason, message, details).into())
+    }
+
+    #[test]
+    fn a_violation_is_said_once() {
+        let details = upm_mesh::Details::field("user.email", "must be an address");
+        let text = refused("INVALID_FIELD", "user.email: must be an address", &details);
+        assert_eq!(text.matches("must be an address").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn an_operation_in_the_way_is_named_with_its_commands() {
+        let details = upm_mesh::Details::fact("operation", "operations/redis/o1");
+        let text = refused("OPERATION_IN_PROGRESS", "busy", &details);
+        assert!(
+            text.contains("upm operation cancel operations/redis/o1"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn each_kind_of_refusal_has_an_exit_code_of_its_own() {

@@ -1,10 +1,15 @@
 //! `upm operation …`, and the progress of an operation that a command began.
 
-use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
+use std::{
+    collections::HashMap,
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
 
 use clap::Subcommand;
 use comfy_table::Table;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use upm_mesh::status;
 use upm_proto::operation::v1::{
     CancelOperationRequest, GetOperationRequest, ListOperationsRequest, Operation, OperationState,
     Step, StepState, WatchOperationRequest, operation::Result as Ended,
@@ -43,9 +48,14 @@ pub(crate) enum Command {
     Cancel {
         /// `operations/{module}/{operation}`.
         name: String,
+        /// Return when the cancellation is accepted.
+        #[arg(long)]
+        no_wait: bool,
     },
 }
 
+/// A renewed token that is refused as often in a row is not renewed again.
+const RENEWALS: u64 = 3;
 const OPERATION: &str = "upm.operation.v1.Operation";
 
 pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<()> {
@@ -82,7 +92,7 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
                             operation.name.clone(),
                             operation.kind.clone(),
                             operation.target.clone(),
-                            operation.state().as_str_name().to_owned(),
+                            output::word(operation.state().as_str_name()).to_owned(),
                             format!("{}%", operation.progress_percent),
                             output::age(operation.create_time.as_ref()),
                         ]);
@@ -102,13 +112,36 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
             follow(globals, channel, name).await?;
             Ok(())
         }
-        Command::Cancel { name } => {
-            client
-                .cancel_operation(CancelOperationRequest { name })
-                .await?;
-            Ok(())
-        }
+        Command::Cancel { name, no_wait } => cancel(globals, channel, name, !no_wait).await,
     }
+}
+
+/// Cancels an operation and shows what is undone, to the end when `wait` is set.
+pub(crate) async fn cancel(
+    globals: &Globals,
+    channel: Authorized,
+    name: String,
+    wait: bool,
+) -> anyhow::Result<()> {
+    let mut client = OperationServiceClient::new(channel.clone());
+    client
+        .cancel_operation(CancelOperationRequest { name: name.clone() })
+        .await?;
+    let operation = if wait {
+        followed(globals, channel, name).await?
+    } else {
+        let request = GetOperationRequest { name };
+        client.get_operation(request).await?.into_inner()
+    };
+    output::print(globals.output, OPERATION, &operation, steps)?;
+    let undone = matches!(
+        operation.state(),
+        OperationState::Cancelled | OperationState::RolledBack
+    );
+    if undone || !operation.done {
+        return Ok(());
+    }
+    Err(not_succeeded(operation).into())
 }
 
 /// Shows an operation that a command began: the plan of a dry run, the name when nobody waits, or its progress.
@@ -127,8 +160,18 @@ pub(crate) async fn settle(
     follow(globals, channel, operation.name).await.map(drop)
 }
 
-/// Follows an operation to its end. A stream that breaks is opened again: the operation goes on without us.
+/// Follows an operation to its end, which is an error when it is no success.
 async fn follow(globals: &Globals, channel: Authorized, name: String) -> anyhow::Result<Operation> {
+    ended(globals, followed(globals, channel, name).await?)
+}
+
+/// Follows an operation to its end. A stream that breaks is opened again, with a new token when the old one has ended: the operation goes on
+/// without us.
+async fn followed(
+    globals: &Globals,
+    mut channel: Authorized,
+    name: String,
+) -> anyhow::Result<Operation> {
     let mut display = Display::new(globals.output);
     let mut failures = 0;
     loop {
@@ -144,7 +187,7 @@ async fn follow(globals: &Globals, channel: Authorized, name: String) -> anyhow:
                             display.show(&operation);
                             if operation.done {
                                 display.finish();
-                                return ended(globals, operation);
+                                return Ok(operation);
                             }
                         }
                         Ok(None) => break tonic::Status::unavailable("the stream ended"),
@@ -155,6 +198,10 @@ async fn follow(globals: &Globals, channel: Authorized, name: String) -> anyhow:
             Err(status) => status,
         };
         failures += 1;
+        if status::reason(&failure).as_deref() == Some("TOKEN_EXPIRED") && failures <= RENEWALS {
+            channel = globals.open_fresh().await?;
+            continue;
+        }
         let transient = matches!(
             failure.code(),
             tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled
@@ -174,16 +221,19 @@ fn ended(globals: &Globals, operation: Operation) -> anyhow::Result<Operation> {
     if operation.state() == OperationState::Succeeded {
         return Ok(operation);
     }
+    Err(not_succeeded(operation).into())
+}
+
+fn not_succeeded(operation: Operation) -> OperationFailed {
     let message = match &operation.result {
         Some(Ended::Error(error)) => error.message.clone(),
-        _ => String::new(),
+        Some(Ended::Response(_)) | None => String::new(),
     };
-    Err(OperationFailed {
+    OperationFailed {
         state: operation.state().as_str_name(),
         name: operation.name,
         message,
     }
-    .into())
 }
 
 fn steps(operation: &Operation) -> Table {
@@ -220,7 +270,18 @@ fn reason(step: &Step) -> Option<&str> {
 /// Bars on a terminal, one line per change elsewhere (standard error, so that `-o json` stays clean).
 struct Display {
     bars: Option<MultiProgress>,
-    steps: HashMap<String, (ProgressBar, StepState, String)>,
+    steps: HashMap<String, Shown>,
+}
+
+/// A step as it was shown last.
+struct Shown {
+    bar: ProgressBar,
+    state: StepState,
+    /// What the step waits for, in words, and the name of that.
+    reason: String,
+    predicate: String,
+    /// When it began, as far as this process saw it.
+    since: Instant,
 }
 
 impl Display {
@@ -236,31 +297,66 @@ impl Display {
     fn show(&mut self, operation: &Operation) {
         for step in &operation.steps {
             let reason = reason(step).unwrap_or_default().to_owned();
-            let (bar, state, shown) = self.steps.entry(step.name.clone()).or_insert_with(|| {
-                let bar = match &self.bars {
-                    Some(bars) => bars.add(ProgressBar::new_spinner()),
-                    None => ProgressBar::hidden(),
-                };
-                (bar, StepState::Unspecified, String::new())
-            });
-            if *state == step.state() && *shown == reason {
+            let shown = self
+                .steps
+                .entry(step.name.clone())
+                .or_insert_with(|| Shown {
+                    bar: match &self.bars {
+                        Some(bars) => bars.add(ProgressBar::new_spinner()),
+                        None => ProgressBar::hidden(),
+                    },
+                    state: StepState::Unspecified,
+                    reason: String::new(),
+                    predicate: String::new(),
+                    since: Instant::now(),
+                });
+            if shown.state == step.state() && shown.reason == reason {
                 continue;
             }
-            draw(bar, step, &reason);
-            if self.bars.is_none() && step.state() != StepState::StepPending {
-                eprintln!("{}", line(step, &reason));
+            draw(&shown.bar, step, &reason);
+            if let Some(text) = shown.change(step, &reason)
+                && self.bars.is_none()
+            {
+                eprintln!("{text}");
             }
-            *state = step.state();
-            *shown = reason;
+            shown.reason = reason;
         }
     }
 
     fn finish(&self) {
-        for (bar, _, _) in self.steps.values() {
-            if !bar.is_finished() {
-                bar.abandon();
+        for shown in self.steps.values() {
+            if !shown.bar.is_finished() {
+                shown.bar.abandon();
             }
         }
+    }
+}
+
+impl Shown {
+    /// The line that a log gets: one for each state, with the time that the one before took, and one when something else is waited for. The
+    /// numbers within a reason change all the time and are no change.
+    fn change(&mut self, step: &Step, reason: &str) -> Option<String> {
+        let predicate = step.predicates.iter().find(|p| !p.satisfied);
+        let predicate = predicate.map(|p| p.name.clone()).unwrap_or_default();
+        let state = std::mem::replace(&mut self.state, step.state());
+        let other = std::mem::replace(&mut self.predicate, predicate) != self.predicate;
+        if state == step.state() && (!other || self.predicate.is_empty()) {
+            return None;
+        }
+        if state != step.state() && step.state() == StepState::StepRunning {
+            self.since = Instant::now();
+        }
+        if step.state() == StepState::StepPending {
+            return None;
+        }
+        let text = line(step, reason);
+        if step.state() == StepState::StepRunning || state == StepState::Unspecified {
+            return Some(text);
+        }
+        Some(format!(
+            "{text} ({:.1} s)",
+            self.since.elapsed().as_secs_f64()
+        ))
     }
 }
 
@@ -305,3 +401,6 @@ fn draw(bar: &ProgressBar, step: &Step, reason: &str) {
         | StepState::StepUndone => bar.abandon(),
     }
 }
+
+#[cfg(test)]
+mod tests;

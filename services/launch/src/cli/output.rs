@@ -1,13 +1,14 @@
 //! How answers are shown: tables for people, JSON and YAML for programs.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
     sync::LazyLock,
 };
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
@@ -57,8 +58,33 @@ pub(crate) fn json<M: Message>(full_name: &str, message: &M) -> anyhow::Result<s
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
+    // Messages of schedulers are longer than any terminal; a pipe gets whole lines.
+    if let Some(width) = width() {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
+    }
     table.set_header(header);
     table
+}
+
+/// Columns of the terminal that is standard output; `None` for a file or a pipe.
+fn width() -> Option<u16> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(out.as_fd()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
+}
+
+/// A value of an enum for people: `-` for the one that says nothing.
+pub(crate) fn word(name: &str) -> &str {
+    if name.ends_with("_UNSPECIFIED") {
+        "-"
+    } else {
+        name
+    }
 }
 
 /// Writes a line to standard output; a closed pipe is no error.
@@ -101,4 +127,26 @@ fn now_seconds() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enum_that_says_nothing_is_a_dash() {
+        assert_eq!(word("MEMBER_ROLE_UNSPECIFIED"), "-");
+        assert_eq!(word("PRIMARY"), "PRIMARY");
+    }
+
+    #[test]
+    fn a_long_cell_is_wrapped_to_the_width() {
+        let mut table = table(["A", "B"]);
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(60);
+        table.add_row(["x", &"0/1 nodes are available ".repeat(20)]);
+        let longest = table.to_string().lines().map(str::len).max();
+        assert!(longest.is_some_and(|longest| longest <= 60), "{longest:?}");
+    }
 }

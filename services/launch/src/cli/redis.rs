@@ -1,14 +1,18 @@
 //! `upm redis …`.
 
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Table;
 use upm_proto::redis::v1::{
-    CreateRedisServiceRequest, DeleteRedisServiceRequest, DeletionPolicy, GetConnectionRequest,
-    GetPasswordRequest, GetRedisServiceRequest, HorizontalScaleRedisServiceRequest,
-    ListRedisServicesRequest, ListRedisServicesResponse, RedisService, RedisSpec,
-    RestartRedisServiceRequest, RetainedData, Storage, SwitchoverRedisServiceRequest,
-    redis_services_client::RedisServicesClient,
+    CreateRedisServiceRequest, DeleteRedisServiceRequest, DeletionPolicy,
+    FailoverRedisServiceRequest, GetConnectionRequest, GetPasswordRequest, GetRedisServiceRequest,
+    HorizontalScaleRedisServiceRequest, ListRedisServicesRequest, ListRedisServicesResponse,
+    RedisService, RedisSpec, RestartRedisServiceRequest, RetainedData, Storage,
+    SwitchoverRedisServiceRequest, redis_services_client::RedisServicesClient,
 };
+use upm_proto::resource::v1::{GetProjectRequest, project_service_client::ProjectServiceClient};
 use uuid::Uuid;
 
 use super::{Globals, operation, output};
@@ -44,6 +48,19 @@ pub(crate) enum Command {
         /// The new primary; the best replica when left out.
         #[arg(long, default_value = "")]
         target: String,
+        /// Refuse when the service is at another epoch.
+        #[arg(long, default_value_t = 0)]
+        expected_epoch: i64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Make a member the primary although confirmed writes are lost: the way out of a refused election.
+    Failover {
+        #[command(flatten)]
+        service: Named,
+        /// The id of the loss, as `--plan` or `get` shows it; without one nothing is done and the loss is stated.
+        #[arg(long, default_value = "")]
+        accept_loss: String,
         /// Refuse when the service is at another epoch.
         #[arg(long, default_value_t = 0)]
         expected_epoch: i64,
@@ -90,16 +107,19 @@ pub(crate) struct Named {
     id: String,
     /// Its project.
     #[arg(long, short, env = "UPM_PROJECT")]
-    project: String,
+    project: Option<String>,
 }
 
 impl Named {
-    fn name(&self) -> String {
+    fn name(&self) -> anyhow::Result<String> {
         if self.id.contains('/') {
-            self.id.clone()
-        } else {
-            format!("projects/{}/redisServices/{}", self.project, self.id)
+            return Ok(self.id.clone());
         }
+        let project = self.project.as_deref().with_context(|| {
+            let id = &self.id;
+            format!("say --project PROJECT, or the full name projects/PROJECT/redisServices/{id}")
+        })?;
+        Ok(format!("projects/{project}/redisServices/{}", self.id))
     }
 }
 
@@ -107,7 +127,7 @@ impl Named {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Only show the plan.
-    #[arg(long = "dry-run")]
+    #[arg(long = "dry-run", visible_alias = "plan")]
     plan_only: bool,
     /// Return when the operation is accepted.
     #[arg(long)]
@@ -185,11 +205,11 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
     match command {
         Command::Create(create) => {
             let wait = !create.run.no_wait;
-            let answer = client.create_redis_service(create.request()).await?;
+            let answer = client.create_redis_service(create.request()?).await?;
             operation::settle(globals, channel, answer.into_inner(), wait).await
         }
         Command::Get(service) => {
-            let name = service.name();
+            let name = service.name()?;
             let service = client.get_redis_service(GetRedisServiceRequest { name });
             output::print(
                 globals.output,
@@ -198,11 +218,11 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
                 members,
             )
         }
-        Command::List { project, filter } => list(globals, client, &project, &filter).await,
+        Command::List { project, filter } => list(globals, &channel, &project, &filter).await,
         Command::Connect {
             service,
             show_password,
-        } => connect(globals, client, service.name(), show_password).await,
+        } => connect(globals, client, service.name()?, show_password).await,
         Command::Switchover {
             service,
             target,
@@ -211,8 +231,25 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
         } => {
             let answer = client
                 .switchover_redis_service(SwitchoverRedisServiceRequest {
-                    name: service.name(),
+                    name: service.name()?,
                     target,
+                    expected_epoch,
+                    validate_only: run.plan_only,
+                    request_id: run.request_id(),
+                })
+                .await?;
+            operation::settle(globals, channel, answer.into_inner(), !run.no_wait).await
+        }
+        Command::Failover {
+            service,
+            accept_loss,
+            expected_epoch,
+            run,
+        } => {
+            let answer = client
+                .failover_redis_service(FailoverRedisServiceRequest {
+                    name: service.name()?,
+                    accept_loss,
                     expected_epoch,
                     validate_only: run.plan_only,
                     request_id: run.request_id(),
@@ -227,7 +264,7 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
         } => {
             let answer = client
                 .horizontal_scale_redis_service(HorizontalScaleRedisServiceRequest {
-                    name: service.name(),
+                    name: service.name()?,
                     members,
                     validate_only: run.plan_only,
                     request_id: run.request_id(),
@@ -238,7 +275,7 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
         Command::Restart { service, run } => {
             let answer = client
                 .restart_redis_service(RestartRedisServiceRequest {
-                    name: service.name(),
+                    name: service.name()?,
                     validate_only: run.plan_only,
                     request_id: run.request_id(),
                 })
@@ -256,23 +293,46 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
                 Some(Policy::KeepData) => DeletionPolicy::KeepData,
                 Some(Policy::DeleteData) => DeletionPolicy::DeleteData,
             };
-            let answer = client
-                .delete_redis_service(DeleteRedisServiceRequest {
-                    name: service.name(),
-                    policy: policy.into(),
-                    etag: String::new(),
-                    allow_missing,
-                    validate_only: run.plan_only,
-                    request_id: run.request_id(),
-                })
-                .await?;
-            operation::settle(globals, channel, answer.into_inner(), !run.no_wait).await
+            let request = DeleteRedisServiceRequest {
+                name: service.name()?,
+                policy: policy.into(),
+                etag: String::new(),
+                allow_missing,
+                validate_only: run.plan_only,
+                request_id: run.request_id(),
+            };
+            let refused = match client.delete_redis_service(request).await {
+                Ok(answer) => {
+                    let wait = !run.no_wait;
+                    return operation::settle(globals, channel, answer.into_inner(), wait).await;
+                }
+                Err(refused) => refused,
+            };
+            // A service that is being made is done away with by cancelling that.
+            match super::exit::in_progress(&refused) {
+                Some(operation) if std::io::stdin().is_terminal() && agrees(&operation)? => {
+                    operation::cancel(globals, channel, operation, !run.no_wait).await
+                }
+                _ => Err(refused.into()),
+            }
         }
     }
 }
 
+/// Whether the user wants the operation cancelled that is in the way.
+fn agrees(operation: &str) -> anyhow::Result<bool> {
+    eprint!("{operation} works on the service. Cancel it and undo what it did? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 impl Create {
-    fn request(self) -> CreateRedisServiceRequest {
+    fn request(self) -> anyhow::Result<CreateRedisServiceRequest> {
+        let name = self.service.name()?;
+        let (parent, id) = name
+            .split_once("/redisServices/")
+            .with_context(|| format!("{name} is not projects/PROJECT/redisServices/SERVICE"))?;
         let storage =
             (!self.storage.is_empty() || !self.storage_class.is_empty()).then(|| Storage {
                 size: self.storage.clone(),
@@ -288,9 +348,9 @@ impl Create {
         } else {
             format!("clusters/{}", self.cluster)
         };
-        CreateRedisServiceRequest {
-            parent: format!("projects/{}", self.service.project),
-            redis_service_id: self.service.id,
+        Ok(CreateRedisServiceRequest {
+            parent: parent.to_owned(),
+            redis_service_id: id.to_owned(),
             redis_service: Some(RedisService {
                 spec: Some(RedisSpec {
                     cluster,
@@ -307,16 +367,17 @@ impl Create {
             retained_data: retained.into(),
             validate_only: self.run.plan_only,
             request_id: self.run.request_id(),
-        }
+        })
     }
 }
 
 async fn list(
     globals: &Globals,
-    mut client: RedisServicesClient<super::session::Authorized>,
+    channel: &super::session::Authorized,
     project: &str,
     filter: &str,
 ) -> anyhow::Result<()> {
+    let mut client = RedisServicesClient::new(channel.clone());
     let mut all = ListRedisServicesResponse::default();
     loop {
         let page = client
@@ -334,6 +395,13 @@ async fn list(
         if all.next_page_token.is_empty() {
             break;
         }
+    }
+    if all.redis_services.is_empty() && project != "-" {
+        // Nothing in a project, and no project, are not the same.
+        let name = format!("projects/{project}");
+        ProjectServiceClient::new(channel.clone())
+            .get_project(GetProjectRequest { name })
+            .await?;
     }
     let full_name = "upm.redis.v1.ListRedisServicesResponse";
     output::print(globals.output, full_name, &all, services)
@@ -355,7 +423,7 @@ fn services(all: &ListRedisServicesResponse) -> Table {
                 .unwrap_or_default()
                 .to_owned(),
             output::id(&service.name).to_owned(),
-            status.state().as_str_name().to_owned(),
+            output::word(status.state().as_str_name()).to_owned(),
             format!("{ready}/{}", spec.members),
             status.primary.clone(),
             spec.version,
@@ -373,7 +441,7 @@ fn members(service: &RedisService) -> Table {
     for member in &status.members {
         table.add_row([
             member.name.clone(),
-            member.role().as_str_name().to_owned(),
+            output::word(member.role().as_str_name()).to_owned(),
             member.ready.to_string(),
             member.address.clone(),
             member.version.clone(),
@@ -388,7 +456,7 @@ fn members(service: &RedisService) -> Table {
     }
     let summary = format!(
         "{} epoch {} {}",
-        status.state().as_str_name(),
+        output::word(status.state().as_str_name()),
         status.epoch,
         status.message
     );
@@ -436,4 +504,26 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .ok_or_else(|| "expected key=value".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(id: &str, project: Option<&str>) -> anyhow::Result<String> {
+        Named {
+            id: id.to_owned(),
+            project: project.map(str::to_owned),
+        }
+        .name()
+    }
+
+    #[test]
+    fn a_full_name_needs_no_project() {
+        let full = "projects/demo/redisServices/cache";
+        assert_eq!(named(full, None).unwrap(), full);
+        assert_eq!(named("cache", Some("demo")).unwrap(), full);
+        let error = named("cache", None).unwrap_err().to_string();
+        assert!(error.contains("--project"), "{error}");
+    }
 }

@@ -109,6 +109,31 @@ impl Login {
         &self.refresh_token
     }
 
+    /// Whether what is sent can be read on the way: no TLS, and not within this machine.
+    fn is_exposed(&self) -> bool {
+        let Ok(url) = url::Url::parse(&self.server) else {
+            return false;
+        };
+        let here = match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        url.scheme() == "http" && !here
+    }
+
+    /// Opens a connection to which a password is given. Where others could read it on the way, this says so.
+    pub(crate) async fn connect_with_password(&self) -> anyhow::Result<Channel> {
+        if self.is_exposed() {
+            eprintln!(
+                "upm: warning: {} has no TLS: whoever is on the way can read the password",
+                self.server
+            );
+        }
+        self.connect().await
+    }
+
     /// Opens a connection without a token.
     pub(crate) async fn connect(&self) -> anyhow::Result<Channel> {
         let mut endpoint = Endpoint::from_shared(self.server.clone())
@@ -207,6 +232,26 @@ mod tests {
             0o600
         );
         assert_eq!(Login::load(&path).unwrap().server, "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn a_password_over_a_foreign_plain_address_is_exposed() {
+        let exposed = |server: &str| Login::to(server, String::new()).is_exposed();
+        for safe in [
+            "https://upm.example.com",
+            "http://127.0.0.1:8080",
+            "http://localhost:1",
+            "http://[::1]:1",
+        ] {
+            assert!(!exposed(safe), "{safe}");
+        }
+        for open in [
+            "http://upm.example.com",
+            "http://192.0.2.1:8080",
+            "http://localhost.example.com",
+        ] {
+            assert!(exposed(open), "{open}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use upm_gateway::{Authentication, Config, Descriptors, Rate, Standalone as Gateway, Target};
+use upm_gateway::{Authentication, Cidr, Config, Descriptors, Rate, Standalone as Gateway, Target};
 use upm_mesh::{Drain, TelemetryConfig, telemetry};
 
 use crate::config::access_log;
@@ -58,10 +58,13 @@ pub(crate) struct Standalone {
     /// Requests per second and at once of one principal.
     #[arg(long, value_name = "RATE:BURST", value_parser = rate, requires = "upstreams")]
     rate_per_principal: Option<Rate>,
+    /// Network of proxies whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`; may be repeated.
+    #[arg(long, value_name = "CIDR", requires = "upstreams")]
+    trusted_proxy: Vec<Cidr>,
     /// Largest body or message, in bytes.
     #[arg(long, value_name = "BYTES", requires = "upstreams")]
     max_body: Option<usize>,
-    /// Seconds for a call that sets no deadline itself; streams have none.
+    /// Seconds for a call that sets no deadline itself; none when left out or 0. Streams have none.
     #[arg(long, value_name = "SECONDS", requires = "upstreams")]
     timeout: Option<u64>,
 }
@@ -107,10 +110,12 @@ impl Standalone {
             rate_per_address: self.rate_per_address,
             rate_per_principal: self.rate_per_principal,
             max_body_bytes: self.max_body.unwrap_or(usual.max_body_bytes),
+            // A deadline that the caller did not set is the caller's surprise: none, unless it is asked for; 0 is none.
             default_timeout: self
                 .timeout
-                .map(Duration::from_secs)
-                .or(usual.default_timeout),
+                .filter(|seconds| *seconds > 0)
+                .map(Duration::from_secs),
+            trusted_proxies: self.trusted_proxy,
             spans,
             ..usual
         };

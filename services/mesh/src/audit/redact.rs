@@ -1,24 +1,9 @@
 //! The request as JSON without its secrets.
 
-use std::sync::LazyLock;
-
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MapKey, Value,
-};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
 
 use super::bounded;
-
-/// `google.api.FieldBehavior.INPUT_ONLY`.
-const INPUT_ONLY: i32 = 4;
-
-/// All descriptors. They are part of the binary and a test decodes them.
-static POOL: LazyLock<Option<DescriptorPool>> =
-    LazyLock::new(|| DescriptorPool::decode(upm_proto::DESCRIPTOR_SET).ok());
-
-static BEHAVIOR: LazyLock<Option<ExtensionDescriptor>> = LazyLock::new(|| {
-    POOL.as_ref()?
-        .get_extension_by_name("google.api.field_behavior")
-});
+use crate::descriptors::{POOL, is_input_only};
 
 /// The number of a request's `request_id` field, `None` when it has none.
 pub(crate) fn request_id_field(input: &str) -> Option<u32> {
@@ -97,17 +82,6 @@ fn sounds_secret(name: &str) -> bool {
 /// `password_secret` names a Secret; it does not hold one.
 fn is_reference(field: &FieldDescriptor) -> bool {
     field.name().ends_with("_secret") && matches!(field.kind(), Kind::String)
-}
-
-fn is_input_only(field: &FieldDescriptor) -> bool {
-    let Some(behavior) = BEHAVIOR.as_ref() else {
-        return true;
-    };
-    let options = field.options();
-    match options.get_extension(behavior).as_ref() {
-        Value::List(values) => values.contains(&Value::EnumNumber(INPUT_ONLY)),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ impl Projects {
     }
 }
 
+/// A permission that somebody has beyond somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beyond {
+    /// `<module>.<resource>.<verb>`, each part may be `*`.
+    pub permission: String,
+    /// `projects/{project}`, `None` for the platform.
+    pub project: Option<String>,
+}
+
 /// One binding.
 struct Grant {
     role: String,
@@ -120,6 +129,35 @@ impl Policy {
             };
         }
         Projects::Only(only)
+    }
+
+    /// The first permission that `other` has and `user` has not, with its project (`None` for the platform). What a disabled `other` may
+    /// again when enabled counts too.
+    pub(super) fn first_beyond(&self, user: &str, other: &str) -> Option<Beyond> {
+        for grant in self.grants.get(other).into_iter().flatten() {
+            for permission in self.roles.get(&grant.role).into_iter().flatten() {
+                if !self.may(user, permission, grant.project.as_deref()) {
+                    return Some(Beyond {
+                        permission: permission.clone(),
+                        project: grant.project.clone(),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Who has a role on the platform, disabled or not.
+    pub(super) fn holders(&self, role: &str) -> BTreeSet<String> {
+        self.grants
+            .iter()
+            .filter(|(_, grants)| {
+                grants
+                    .iter()
+                    .any(|grant| grant.project.is_none() && grant.role == role)
+            })
+            .map(|(user, _)| user.clone())
+            .collect()
     }
 
     /// The bindings of a user whose role has the permission.

@@ -183,6 +183,13 @@ struct Policies {
 
 #[tonic::async_trait]
 impl policy_service_server::PolicyService for Policies {
+    async fn forget_project(
+        &self,
+        _: Request<pb::ForgetProjectRequest>,
+    ) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
     async fn test_permissions(
         &self,
         _: Request<pb::TestPermissionsRequest>,
@@ -243,4 +250,24 @@ async fn the_policy_is_followed_through_a_break_and_ends_with_the_drain() {
         .await
         .expect("in time")
         .expect("no panic");
+}
+
+#[test]
+fn who_holds_more_is_found_in_projects_and_while_disabled() {
+    let verifier = Verifier::fixed(&policy(&Keys::new("k1")));
+    let beyond = |user: &str, other: &str| {
+        verifier
+            .first_beyond(&format!("users/{user}"), &format!("users/{other}"))
+            .expect("a policy")
+    };
+    assert_eq!(beyond("root", "alice"), None);
+    assert_eq!(beyond("root", "root"), None);
+    assert_eq!(beyond("alice", "nobody"), None);
+    let more = beyond("alice", "root").expect("root holds more");
+    assert_eq!(more.project, None);
+    assert!(beyond("bob", "alice").is_some_and(|more| more.project.is_some()));
+    assert!(
+        Verifier::new().first_beyond("users/a", "users/b").is_err(),
+        "nobody is compared without a policy"
+    );
 }

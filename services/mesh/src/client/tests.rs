@@ -209,7 +209,7 @@ async fn a_stream_goes_on_after_its_channel_is_dropped() {
     let served = serve(world.stack.clone(), &authority, ClientAuth::Required).await;
     let channel = connect(
         vec![endpoint(served.address)],
-        identity(&authority, &module("redis")),
+        identity(&authority, &module("auth")),
         module("user"),
     );
     let mut stream = {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::{Status, transport::server::TcpConnectInfo};
-use upm_proto::policy::{Access, Idempotency, Method};
+use upm_proto::policy::{Access, GATEWAY, Idempotency, Method};
 
 use crate::{
     auth::{Projects, Verified, Verifier},
@@ -14,14 +14,11 @@ use crate::{
     status, wire,
 };
 
-/// The module whose calls may come from outside.
-const GATEWAY: &str = "gateway";
-
 /// What the connection and the headers say, before anything is decided.
 pub(super) struct Presented<'a> {
     pub(super) peer: Option<&'a SpiffeId>,
     pub(super) token: Result<Option<&'a str>, Status>,
-    /// Whether the gateway passes the call on for somebody outside.
+    /// Whether the gateway calls: always for somebody outside, whatever its headers say.
     pub(super) outside: bool,
     pub(super) source_address: String,
 }
@@ -49,7 +46,7 @@ impl<'a> Presented<'a> {
         Self {
             peer,
             token: bearer(headers),
-            outside: module == Some(GATEWAY) && forwarded.is_some(),
+            outside: module == Some(GATEWAY),
             source_address,
         }
     }
@@ -108,25 +105,36 @@ pub(super) fn authenticate(
         // A token that has ended must not keep anybody from logging in.
         Access::Public => return Ok(named(presented, verified.and_then(Result::ok), machine)),
         Access::Internal => match &machine {
-            Some(Principal::Module(_)) => {
+            Some(Principal::Module(name)) if method.may_be_called_by(name) => {
                 return Ok(named(presented, verified.and_then(Result::ok), machine));
             }
-            _ => return Err(only("MODULES_ONLY", "modules of the platform")),
+            Some(Principal::Module(name)) => {
+                return Err(status::own_with(
+                    Kind::PermissionDenied,
+                    "CALLER_NOT_ALLOWED",
+                    format!("module {name} is no caller of this method"),
+                    &Details::fact("callers", method.callers.join(", ")),
+                ));
+            }
+            Some(Principal::Anonymous | Principal::User(_) | Principal::Agent(_)) | None => {
+                return Err(only("MODULES_ONLY", "modules of the platform"));
+            }
         },
         Access::Agent => match machine {
             Some(agent @ Principal::Agent(_)) => agent,
-            _ => return Err(only("AGENTS_ONLY", "agents")),
+            Some(Principal::Anonymous | Principal::User(_) | Principal::Module(_)) | None => {
+                return Err(only("AGENTS_ONLY", "agents"));
+            }
         },
         Access::Authenticated | Access::Permission => match (verified, machine) {
             (Some(verified), _) => {
                 return Ok(named(presented, Some(verified?), None));
             }
-            // The gateway does nothing of its own accord.
-            (None, Some(Principal::Module(name))) if name != GATEWAY => Principal::Module(name),
+            (None, Some(Principal::Module(name))) => Principal::Module(name),
             (None, Some(Principal::Agent(_))) => {
                 return Err(only("USERS_ONLY", "users and modules"));
             }
-            (None, _) => {
+            (None, Some(Principal::Anonymous | Principal::User(_)) | None) => {
                 return Err(status::own(
                     Kind::Unauthenticated,
                     "TOKEN_MISSING",

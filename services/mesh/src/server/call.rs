@@ -23,6 +23,7 @@ use crate::{
     context::{Caller, Context, Principal, Token},
     deadline,
     error::Kind,
+    identity::Peer,
     status,
     telemetry::{TraceParent, rpc::Call},
 };
@@ -30,6 +31,9 @@ use crate::{
 /// Request extension: ends the streams of a server whose grace is over.
 #[derive(Clone)]
 pub(super) struct Cutoff(pub(super) CancellationToken);
+
+/// Longest message of somebody who is nobody yet, in bytes: a login, an enrolment.
+const ANONYMOUS_REQUEST: usize = 64 * 1024;
 
 /// Whose path it is.
 enum Route {
@@ -101,6 +105,19 @@ fn answer(
 }
 
 async fn open(inner: Arc<Inner>, request: Request<Body>, call: Call) -> Response<Body> {
+    let peer = request.extensions().get::<Peer>();
+    let stranger = peer.is_none_or(|peer| peer.0.is_none());
+    if stranger && inner.limits.strangers.is_some() {
+        let refused = status::own(
+            Kind::Unimplemented,
+            "METHOD_UNKNOWN",
+            "this server does not have the method",
+        );
+        return answer(Err(refused), call, Ends::default(), Box::new(()));
+    }
+    let Ok(permit) = inner.streams.clone().try_acquire_owned() else {
+        return answer(Err(overloaded()), call, Ends::default(), Box::new(()));
+    };
     let limit = inner.limits.max_request;
     let request = request.map(|body| Body::new(FrameLimit::new(body, limit)));
     let ends = Ends {
@@ -111,7 +128,7 @@ async fn open(inner: Arc<Inner>, request: Request<Body>, call: Call) -> Response
         ..Ends::default()
     };
     let result = isolated(route(&inner, request)).await;
-    answer(result, call, ends, Box::new(()))
+    answer(result, call, ends, Box::new(permit))
 }
 
 async fn known(
@@ -129,7 +146,6 @@ async fn known(
     let cutoff = parts.extensions.get::<Cutoff>().cloned();
     let presented = authorize::Presented::read(&parts.headers, &parts.extensions);
     let authenticated = authorize::authenticate(method, &presented, &inner.verifier);
-    let unknown_caller = authenticated.is_err();
     let caller = match &authenticated {
         Ok((caller, _)) => caller.clone(),
         Err(_) => presented.caller(Principal::Anonymous),
@@ -164,7 +180,6 @@ async fn known(
             request: seen.into_inner().unwrap_or_default(),
             code,
             reason,
-            unknown_caller,
         },
     )
     .await;
@@ -189,14 +204,16 @@ fn admit(inner: &Inner, method: &Method) -> Result<OwnedSemaphorePermit, Status>
     } else {
         &inner.calls
     };
-    slots.clone().try_acquire_owned().map_err(|_| {
-        status::own_later(
-            Kind::ResourceExhausted,
-            "OVERLOADED",
-            "the server has too many calls at once",
-            Duration::from_secs(1),
-        )
-    })
+    slots.clone().try_acquire_owned().map_err(|_| overloaded())
+}
+
+fn overloaded() -> Status {
+    status::own_later(
+        Kind::ResourceExhausted,
+        "OVERLOADED",
+        "the server has too many calls at once",
+        Duration::from_secs(1),
+    )
 }
 
 /// The end of the call: the caller's or the policy's, whichever is first.
@@ -254,7 +271,10 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     async fn run(self, mut parts: Parts, body: Body) -> Result<Response<Body>, Status> {
-        let limit = self.inner.limits.max_request;
+        let mut limit = self.inner.limits.max_request;
+        if self.caller.principal == Principal::Anonymous {
+            limit = limit.min(ANONYMOUS_REQUEST);
+        }
         let (body, message) = if self.method.client_streaming {
             (Body::new(FrameLimit::new(body, limit)), Bytes::new())
         } else {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     drain::Drain,
     identity::{ClientAuth, Identity, Peer, PeerCertificates, SpiffeId},
+    network::{Network, Place, Places},
 };
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +59,8 @@ pub(super) async fn serve(
         )),
     });
     let slots = Arc::new(Semaphore::new(stack.inner.limits.connections));
+    let strangers = stack.inner.limits.strangers.as_ref();
+    let strangers = strangers.map(|strangers| Places::new(strangers.connections_per_network));
     let cutoff = CancellationToken::new();
     let mut connections = JoinSet::new();
     tracing::info!(
@@ -66,8 +69,20 @@ pub(super) async fn serve(
     while let Some((stream, address, slot)) =
         accept(&listener, &slots, &mut connections, &drain).await
     {
+        // Everybody is a stranger until a certificate is shown.
+        let place = match &strangers {
+            None => None,
+            Some(places) => {
+                let Some(place) = places.enter(Network::of(address.ip())) else {
+                    tracing::debug!(%address, "closed a connection of an address that has too many");
+                    continue;
+                };
+                Some(place)
+            }
+        };
         let connection = Connection {
             stack: stack.clone(),
+            place,
             address,
             drain: drain.clone(),
             cutoff: cutoff.clone(),
@@ -178,6 +193,8 @@ impl Secure {
 
 struct Connection {
     stack: Stack,
+    /// Held while no certificate was shown.
+    place: Option<Place>,
     address: SocketAddr,
     drain: Drain,
     cutoff: CancellationToken,
@@ -185,7 +202,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, secure: Option<Secure>) {
+    async fn run(mut self, stream: TcpStream, secure: Option<Secure>) {
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok();
         let Some(secure) = secure else {
@@ -207,6 +224,9 @@ impl Connection {
             .and_then(|chain| chain.first())
             .and_then(|leaf| SpiffeId::of_certificate(leaf).ok().flatten());
         let certificates = certificates.map(|chain| PeerCertificates(Arc::new(chain)));
+        if peer.is_some() {
+            self.place = None;
+        }
         self.drive(secured, local, Peer(peer), certificates).await;
     }
 
@@ -218,6 +238,11 @@ impl Connection {
         certificates: Option<PeerCertificates>,
     ) {
         let (stack, cutoff, remote) = (self.stack.clone(), self.cutoff.clone(), self.address);
+        let limits = &self.stack.inner.limits;
+        let stranger = limits.strangers.clone().filter(|_| peer.0.is_none());
+        let streams = stranger
+            .as_ref()
+            .map_or(limits.streams_per_connection, |s| s.streams_per_connection);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let extensions = request.extensions_mut();
             extensions.insert(peer.clone());
@@ -244,7 +269,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .max_concurrent_streams(self.stack.inner.limits.streams_per_connection)
+            .max_concurrent_streams(streams)
             .max_pending_accept_reset_streams(MAX_RESETS)
             .max_local_error_reset_streams(MAX_RESETS)
             .max_header_list_size(MAX_HEADERS)
@@ -257,9 +282,23 @@ impl Connection {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = ended_life(stranger.map(|stranger| stranger.life)) => {
+                connection.as_mut().graceful_shutdown();
+                // Whatever it waits for, it has had its time.
+                let rest = tokio::time::timeout(HANDSHAKE_TIMEOUT, connection.as_mut());
+                rest.await.unwrap_or(Ok(()))
+            }
         };
         if let Err(error) = ended {
             tracing::debug!(address = %self.address, %error, "connection ended");
         }
+    }
+}
+
+/// The end of a connection's life; never for one without a bound.
+async fn ended_life(life: Option<Duration>) {
+    match life {
+        Some(life) => tokio::time::sleep(life).await,
+        None => std::future::pending().await,
     }
 }

@@ -54,6 +54,9 @@ pub(crate) fn switchover(
     let Some(status) = replication(service, Some(observed)) else {
         return Switchover::Waiting(vec![not_reported()]);
     };
+    if let Some(accepted) = &wish.accept_loss {
+        return failover(wish, accepted, &status);
+    }
     match status
         .last_switchover
         .as_ref()
@@ -78,6 +81,36 @@ pub(crate) fn switchover(
             );
             Switchover::Waiting(vec![Predicate::unmet("SWITCHOVER_DONE", words)])
         }
+    }
+}
+
+/// How far a failover with an accepted loss is.
+fn failover(wish: &SwitchoverWish, accepted: &str, status: &RedisReplicationStatus) -> Switchover {
+    if status.epoch > wish.expected_epoch {
+        if matches!(status.phase, Phase::Healthy | Phase::Degraded) {
+            return Switchover::Done;
+        }
+        let words = format!(
+            "{} was elected in epoch {} and does not lead yet",
+            status.primary.as_deref().unwrap_or("nobody"),
+            status.epoch
+        );
+        return Switchover::Waiting(vec![Predicate::unmet("SWITCHOVER_DONE", words)]);
+    }
+    match &status.refusal {
+        // members came or went since: another loss, which nobody accepted
+        Some(refusal) if refusal.loss_id != accepted => Switchover::Failed {
+            reason: "LOSS_NOT_ACCEPTED".to_owned(),
+            message: format!("the loss is another one now: {}", refusal.loss),
+        },
+        Some(_) | None if status.writable => Switchover::Failed {
+            reason: "NOTHING_REFUSED".to_owned(),
+            message: "the primary came back and leads; nothing was lost".to_owned(),
+        },
+        Some(_) | None => Switchover::Waiting(vec![Predicate::unmet(
+            "SWITCHOVER_DONE",
+            format!("{} is about to be elected", wish.target),
+        )]),
     }
 }
 
@@ -264,7 +297,7 @@ fn list(names: &[&String]) -> String {
 }
 
 /// `StaleEpoch` as `STALE_EPOCH`.
-fn upper_snake(camel: &str) -> String {
+pub(super) fn upper_snake(camel: &str) -> String {
     let mut snake = String::with_capacity(camel.len() + 4);
     for (at, c) in camel.chars().enumerate() {
         if c.is_ascii_uppercase() && 0 < at && !snake.ends_with('_') {

@@ -300,6 +300,7 @@ fn a_switchover_ends_only_under_its_own_request_id() {
         request_id: id.into(),
         target: "demo-1".into(),
         expected_epoch: 3,
+        accept_loss: None,
     };
     let mut status = replication(1, &[UP; 3], true);
     status["lastSwitchover"] = json!({"requestId": "a", "result": "Succeeded"});
@@ -317,6 +318,40 @@ fn a_switchover_ends_only_under_its_own_request_id() {
         message: "at 4".into(),
     };
     assert_eq!(switchover(&service, &wish("a"), &seen), failed);
+}
+
+#[test]
+fn failover_ends_only_with_the_loss_that_was_accepted() {
+    let service = service(3);
+    let wish = SwitchoverWish {
+        request_id: "a".into(),
+        target: "demo-1".into(),
+        expected_epoch: 3,
+        accept_loss: Some("loss-a".into()),
+    };
+    let after = |change: &dyn Fn(&mut Value)| {
+        let mut status = replication(0, &[UP; 3], false);
+        status["epoch"] = json!(3);
+        status["phase"] = json!("Refused");
+        status["refusal"] = json!({"candidate": "demo-1", "loss": "10 bytes", "lossId": "loss-a"});
+        change(&mut status);
+        let seen = observed(&service, units(&[true; 3]), status, true);
+        switchover(&service, &wish, &seen)
+    };
+    assert!(matches!(after(&|_| ()), Switchover::Waiting(_)));
+    let other = after(&|status| status["refusal"]["lossId"] = json!("loss-b"));
+    assert!(matches!(other, Switchover::Failed { reason, .. } if reason == "LOSS_NOT_ACCEPTED"));
+    let back = after(&|status| {
+        status["refusal"] = json!(null);
+        status["writable"] = json!(true);
+    });
+    assert!(matches!(back, Switchover::Failed { reason, .. } if reason == "NOTHING_REFUSED"));
+    let elected = after(&|status| {
+        status["refusal"] = json!(null);
+        status["epoch"] = json!(4);
+        status["phase"] = json!("Degraded");
+    });
+    assert_eq!(elected, Switchover::Done);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use upm_mesh::{Channel, Context};
 use upm_proto::hub::v1::{
-    DeleteObjectsRequest, Key, ListObjectsRequest, Object, Writer,
+    DeleteObjectsRequest, Key, ListAgentsRequest, ListObjectsRequest, Object, Writer,
+    agent_admin_service_client::AgentAdminServiceClient,
     ledger_service_client::LedgerServiceClient,
 };
 
@@ -40,19 +41,7 @@ pub(super) async fn forget(hub: Channel, ctx: &Context, cluster: &str) -> Result
         let mut found = list(&mut ledger, ctx, cluster).await?;
         found.retain(|object| is_shared(&object.owner));
         for (owner, keys) in by_owner(&found) {
-            for keys in keys.chunks(BATCH) {
-                let request = ctx.forward(DeleteObjectsRequest {
-                    agent_id: cluster.to_owned(),
-                    writer: Some(Writer {
-                        owner: owner.to_owned(),
-                        epoch: SHARED_EPOCH,
-                    }),
-                    keys: keys.to_vec(),
-                    orphan: true,
-                    ..DeleteObjectsRequest::default()
-                });
-                ledger.delete_objects(request).await.map_err(Error::Hub)?;
-            }
+            orphan(&mut ledger, ctx, cluster, owner, &keys).await?;
         }
         let told = found.iter().all(|object| !object.agent_connected);
         if told || tokio::time::Instant::now() > until {
@@ -60,6 +49,67 @@ pub(super) async fn forget(hub: Channel, ctx: &Context, cluster: &str) -> Result
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// Lets the hub forget what a project that is gone had in all clusters: its namespace and its custom resource. Without an intent nobody
+/// makes them again when they are deleted by hand. They stay themselves, as volumes that were kept may be in the namespace.
+///
+/// # Errors
+/// [`Error::Hub`].
+pub(crate) async fn forget_project(hub: Channel, ctx: &Context, id: &str) -> Result<(), Error> {
+    let owner = format!("projects/{id}");
+    let mut ledger = LedgerServiceClient::new(hub.clone());
+    for cluster in agents(hub, ctx).await? {
+        let mut found = list(&mut ledger, ctx, &cluster).await?;
+        found.retain(|object| object.owner == owner);
+        for (owner, keys) in by_owner(&found) {
+            orphan(&mut ledger, ctx, &cluster, owner, &keys).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ids of all agents.
+async fn agents(hub: Channel, ctx: &Context) -> Result<Vec<String>, Error> {
+    let mut admin = AgentAdminServiceClient::new(hub);
+    let (mut ids, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ctx.forward(ListAgentsRequest {
+            page_size: 1000,
+            page_token,
+        });
+        let page = admin.list_agents(request).await.map_err(Error::Hub)?;
+        let page = page.into_inner();
+        let names = page.agents.into_iter().map(|agent| agent.name);
+        ids.extend(names.map(|name| name.trim_start_matches("agents/").to_owned()));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(ids);
+        }
+    }
+}
+
+async fn orphan(
+    ledger: &mut LedgerServiceClient<Channel>,
+    ctx: &Context,
+    cluster: &str,
+    owner: &str,
+    keys: &[Key],
+) -> Result<(), Error> {
+    for keys in keys.chunks(BATCH) {
+        let request = ctx.forward(DeleteObjectsRequest {
+            agent_id: cluster.to_owned(),
+            writer: Some(Writer {
+                owner: owner.to_owned(),
+                epoch: SHARED_EPOCH,
+            }),
+            keys: keys.to_vec(),
+            orphan: true,
+            ..DeleteObjectsRequest::default()
+        });
+        ledger.delete_objects(request).await.map_err(Error::Hub)?;
+    }
+    Ok(())
 }
 
 /// Live objects by owner.

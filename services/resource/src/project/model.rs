@@ -10,7 +10,7 @@ use upm_store::{Connection, etag, lock, time};
 
 use crate::{
     Error, fields,
-    schema::{projects, reservations},
+    schema::{deleted_projects, projects, reservations},
 };
 
 /// A stored project.
@@ -104,8 +104,39 @@ pub(crate) fn update(conn: &mut Connection, seen: i64, row: &ProjectRow) -> Resu
     Ok(())
 }
 
-pub(crate) fn delete(conn: &mut Connection, id: &str) -> Result<(), Error> {
-    diesel::delete(projects::table.find(id)).execute(conn)?;
+/// Deletes a project; until [`forgotten`] its id is nobody's.
+pub(crate) fn delete(conn: &mut Connection, row: &ProjectRow) -> Result<(), Error> {
+    diesel::delete(projects::table.find(&row.id)).execute(conn)?;
+    diesel::insert_into(deleted_projects::table)
+        .values((
+            deleted_projects::uid.eq(&row.uid),
+            deleted_projects::id.eq(&row.id),
+            deleted_projects::delete_us.eq(time::now_us()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Deleted projects that others still know, oldest first: uid and id.
+pub(crate) fn deleted(conn: &mut Connection) -> Result<Vec<(String, String)>, Error> {
+    Ok(deleted_projects::table
+        .order(deleted_projects::delete_us.asc())
+        .select((deleted_projects::uid, deleted_projects::id))
+        .load(conn)?)
+}
+
+/// Whether others still know a deleted project of this id.
+pub(crate) fn is_remembered(conn: &mut Connection, id: &str) -> Result<bool, Error> {
+    let known: i64 = deleted_projects::table
+        .filter(deleted_projects::id.eq(id))
+        .count()
+        .get_result(conn)?;
+    Ok(known > 0)
+}
+
+/// Nobody knows a deleted project any more.
+pub(crate) fn forgotten(conn: &mut Connection, uid: &str) -> Result<(), Error> {
+    diesel::delete(deleted_projects::table.find(uid)).execute(conn)?;
     Ok(())
 }
 

@@ -103,6 +103,48 @@ async fn a_cluster_joins_by_a_command_without_the_token_and_is_approved() {
 }
 
 #[tokio::test]
+async fn who_only_creates_clusters_neither_approves_nor_rejoins() {
+    for world in worlds().await {
+        let create = |auto_approve| {
+            let request = pb::CreateClusterRequest {
+                cluster_id: "south".to_owned(),
+                auto_approve,
+                ..pb::CreateClusterRequest::default()
+            };
+            world.people.request(CREATOR, request)
+        };
+        let refused = world.clusters().create_cluster(create(true)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(reason(&refused), "PERMISSION_DENIED", "{}", world.database);
+        world
+            .clusters()
+            .create_cluster(create(false))
+            .await
+            .unwrap();
+        let rejoin = |by: &str, auto_approve| {
+            let request = pb::CreateJoinCommandRequest {
+                name: "clusters/south".to_owned(),
+                auto_approve,
+            };
+            world.people.request(by, request)
+        };
+        for (by, auto_approve, allowed) in [
+            (CREATOR, false, false),
+            (REJOINER, false, true),
+            (REJOINER, true, false),
+        ] {
+            let answer = world
+                .clusters()
+                .create_join_command(rejoin(by, auto_approve))
+                .await;
+            assert_eq!(answer.is_ok(), allowed, "{} {by}", world.database);
+        }
+        let asked = world.hub.asked.lock().unwrap().len();
+        assert_eq!(asked, 2, "no token for who was refused");
+    }
+}
+
+#[tokio::test]
 async fn lists_by_page_state_and_label_and_changes_by_mask() {
     for world in worlds().await {
         for id in ["east", "north", "west"] {

@@ -113,7 +113,7 @@ async fn a_project_is_created_once_read_changed_by_mask_and_deleted() {
             .unwrap_err();
         assert_eq!(reason(&stale), "STALE_ETAG", "{}", world.database);
         let unknown = client
-            .update_project(world.admin(change("", &["uid"])))
+            .update_project(world.admin(change("", &["nothing"])))
             .await
             .unwrap_err();
         assert_eq!(field(&unknown), "update_mask");

@@ -47,17 +47,21 @@ impl InProcess {
         let mut entries = self.fresh();
         let (count, end) = match entries.by_key.get(key) {
             None => (0, end_after(ttl)),
-            Some(entry) => (
-                std::str::from_utf8(&entry.value)
-                    .ok()
-                    .and_then(|text| text.parse::<i64>().ok())
-                    .ok_or_else(|| Error::Cache("the value is not an integer".to_owned()))?,
-                entry.end,
-            ),
+            Some(entry) => (integer(&entry.value)?, entry.end),
         };
         let next = count + 1;
         entries.put(key, next.to_string().into_bytes(), end);
         Ok(next)
+    }
+
+    pub(super) fn decr(&self, key: &str) -> Result<(), Error> {
+        let mut entries = self.fresh();
+        let Some(entry) = entries.by_key.get(key) else {
+            return Ok(());
+        };
+        let (count, end) = (integer(&entry.value)?, entry.end);
+        entries.put(key, (count - 1).max(0).to_string().into_bytes(), end);
+        Ok(())
     }
 
     pub(super) fn compare_and_set(
@@ -107,6 +111,13 @@ impl Entries {
             self.by_key.remove(&key);
         }
     }
+}
+
+fn integer(value: &[u8]) -> Result<i64, Error> {
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok())
+        .ok_or_else(|| Error::Cache("the value is not an integer".to_owned()))
 }
 
 fn end_after(ttl: Duration) -> Instant {

@@ -19,6 +19,13 @@ static INCR: LazyLock<Script> = LazyLock::new(|| {
          return n",
     )
 });
+static DECR: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local n = redis.call('GET', KEYS[1]) \
+         if n and tonumber(n) > 0 then redis.call('DECR', KEYS[1]) end \
+         return 1",
+    )
+});
 static COMPARE_AND_SET: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local old = redis.call('GET', KEYS[1]) \
@@ -71,6 +78,14 @@ impl RedisServer {
         let mut call = INCR.prepare_invoke();
         call.key(key).arg(millis(ttl));
         self.limited(call.invoke_async(&mut *redis)).await
+    }
+
+    pub(super) async fn decr(&self, key: &str) -> Result<(), Error> {
+        let mut redis = self.connection().await?;
+        let mut call = DECR.prepare_invoke();
+        call.key(key);
+        let _: i64 = self.limited(call.invoke_async(&mut *redis)).await?;
+        Ok(())
     }
 
     pub(super) async fn compare_and_set(

@@ -71,6 +71,29 @@ impl People {
         self
     }
 
+    /// Gives `users/<id>` the role `roles/platform-admin` on the platform.
+    #[must_use]
+    pub fn administers(self, user: &str) -> Self {
+        let mut people = self.may(user, &["*.*.*"], None);
+        for name in people
+            .snapshot
+            .roles
+            .last_mut()
+            .map(|role| &mut role.name)
+            .into_iter()
+            .chain(
+                people
+                    .snapshot
+                    .role_bindings
+                    .last_mut()
+                    .map(|b| &mut b.role),
+            )
+        {
+            "roles/platform-admin".clone_into(name);
+        }
+        people
+    }
+
     /// Decides by this policy.
     pub fn verifier(&self) -> Verifier {
         Verifier::fixed(&self.snapshot)

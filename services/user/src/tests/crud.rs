@@ -262,7 +262,7 @@ async fn an_update_changes_the_masked_fields_and_refuses_a_stale_etag() {
         };
         let refused = world
             .client()
-            .update_user(world.admin(update(uid, &["uid"])))
+            .update_user(world.admin(update(uid, &["nothing"])))
             .await
             .unwrap_err();
         assert_eq!(status::details(&refused).fields[0].field, "update_mask");

@@ -14,7 +14,15 @@ fn info(run: &str, replid: &str, offset: i64) -> Info {
 fn history(replid: &str) -> History {
     History {
         replid: replid.to_owned(),
-        offset: 0,
+        ..History::default()
+    }
+}
+
+fn at_address(replid: &str, host: &str) -> History {
+    History {
+        host: host.to_owned(),
+        port: 6379,
+        ..history(replid)
     }
 }
 
@@ -22,6 +30,7 @@ fn at(replid: &str, offset: i64) -> Elected {
     Elected {
         replid: replid.to_owned(),
         offset,
+        ..Elected::default()
     }
 }
 
@@ -192,8 +201,8 @@ fn tells_a_synchronized_replica_from_one_that_is_not() {
 #[test]
 fn a_replica_that_misses_a_part_of_the_epochs_beginning_is_not_synchronized() {
     let begun = History {
-        replid: "p".to_owned(),
         offset: 100,
+        ..history("p")
     };
     let record = follow(&Record::default(), 2, &begun, &info("run-1", "before", 70)).unwrap();
     // a partial synchronization takes over the new id first
@@ -242,6 +251,46 @@ fn remembers_an_interruption_until_the_next_synchronization() {
     assert_eq!(
         standing(&other, &info("run-2", "random", 0)),
         Standing::Unsynced
+    );
+}
+
+#[test]
+fn restart_after_a_silent_reconnect_is_an_interruption() {
+    let before = at_address("p", "10.0.0.1");
+    let first = follow(&Record::default(), 1, &before, &info("run-1", "own", 0)).unwrap();
+    // the primary began a new history where it was; this server copied and acknowledged it before anybody told it to, and restarted
+    let renewed = at_address("p2", "10.0.0.1");
+    let second = follow(&first, 2, &renewed, &info("run-2", "random", 0)).unwrap();
+    assert_eq!(
+        standing(&second, &info("run-2", "random", 0)),
+        Standing::Interrupted
+    );
+    assert_eq!(
+        standing(&second, &info("run-2", "p2", 10)),
+        Standing::Synced
+    );
+    // nothing was acknowledged to a primary elsewhere
+    let elsewhere = at_address("p2", "10.0.0.2");
+    let second = follow(&first, 2, &elsewhere, &info("run-2", "random", 0)).unwrap();
+    assert_eq!(
+        standing(&second, &info("run-2", "random", 0)),
+        Standing::Unsynced
+    );
+}
+
+#[test]
+fn late_grant_is_refused_by_another_volume() {
+    let record = Record {
+        member_id: "new".to_owned(),
+        ..Record::default()
+    };
+    let late = Elected {
+        member_id: "old".to_owned(),
+        ..Elected::default()
+    };
+    assert_eq!(
+        lead(&record, 3, 1, &late, false, &info("run", "x", 0)),
+        Err(Refusal::OtherVolume("old".to_owned()))
     );
 }
 

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use crate::redis_replication::election::{Election, Evidence, Predicate, Verdict};
-use crate::redis_replication::model::{Live, World};
+use crate::redis_replication::election::{Election, Evidence, Predicate, Verdict, basis};
+use crate::redis_replication::leave;
+use crate::redis_replication::model::{Live, Prior, World};
 
-use super::{Action, Change, Decision, Inputs, Outcome, Phase, next_epoch, position, switchover};
+use super::{
+    Action, Change, Decision, Inputs, Outcome, Phase, departed, member_ids, next_epoch, position,
+    switchover,
+};
 
 /// How long a primary may be silent, in the eyes of this controller.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -15,6 +19,8 @@ const SILENCE_LEAVING: Duration = Duration::from_millis(300);
 const STALE: i64 = 2;
 /// How long a refused election waits before a loss that the user accepts is taken.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a primary may be silent when no member follows it that could be asked: nobody acknowledges it then.
+const SILENCE_ALONE: Duration = Duration::from_secs(5);
 
 /// What the replicas say of their primary.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +64,8 @@ pub(super) fn suspect(inputs: Inputs<'_>, primary: &str, why: &str) -> Decision 
     // an election that has begun is finished: whoever promised waits for it
     if group
         .voters()
+        // one that asked to leave is parked for that
+        .filter(|name| !leave::asks(world, name))
         .filter_map(|name| world.agent(name))
         .any(|view| view.fenced(state.epoch + 1))
     {
@@ -87,8 +95,28 @@ pub(super) fn suspect(inputs: Inputs<'_>, primary: &str, why: &str) -> Decision 
     if votes.alive > 0 {
         return waiting(format!("{} replicas still hear from it", votes.alive));
     }
-    if votes.lost == 0 {
-        return waiting("no replica could be asked".to_owned());
+    // when everybody promised, nobody is left to say so
+    let promised = || {
+        group
+            .voters()
+            .filter_map(|name| world.agent(name))
+            .any(|view| view.fenced(state.epoch + 1))
+    };
+    if votes.lost == 0 && !promised() {
+        let others = world
+            .members
+            .iter()
+            .any(|(name, seen)| name != primary && seen.view.is_some());
+        if !others {
+            let mut waiting = waiting("no other member answers either".to_owned());
+            if seen.silent >= PATIENCE {
+                waiting.phase = Phase::Refused;
+            }
+            return waiting;
+        }
+        if seen.silent < SILENCE_ALONE {
+            return waiting("no replica could be asked".to_owned());
+        }
     }
     elect(
         inputs,
@@ -105,7 +133,7 @@ pub(super) fn elect(inputs: Inputs<'_>, why: &str) -> Decision {
         group,
         state,
         world,
-        memory,
+        ..
     } = inputs;
     let next = next_epoch(state, world);
     let primary = state.primary.as_deref().unwrap_or_default();
@@ -129,43 +157,84 @@ pub(super) fn elect(inputs: Inputs<'_>, why: &str) -> Decision {
     };
     let electing = |message: &str| Decision::new(Phase::Electing, message).withdraw();
 
-    match election.verdict() {
+    let missing = match election.verdict() {
         Verdict::Winner(winner, evidence) => {
-            electing(why).act([record(inputs, &election, &winner, evidence, why)])
+            return electing(why).act([record(inputs, &election, &winner, evidence, why)]);
         }
-        Verdict::Nobody(missing) => {
-            let unpromised = unpromised(world, next);
-            // parking replicas without the hope of an election would only take a living primary its acknowledgements
-            let hope = world.agent(primary).is_some()
-                || state.ackers.iter().all(|name| world.agent(name).is_some());
-            if hope && !unpromised.is_empty() {
-                let (besides, members) = unpromised
-                    .into_iter()
-                    .partition(|name| name == primary && !state.ackers.is_empty());
-                return electing(why).act([Action::Promise {
-                    members,
-                    besides,
-                    epoch: next,
-                }]);
-            }
-            if group.bounded_loss
-                && memory.refused.is_some_and(|refused| refused >= PATIENCE)
-                && let Some(winner) = election.with_loss()
-            {
-                return electing(why).act([record(
-                    inputs,
-                    &election,
-                    &winner,
-                    Evidence::LossAccepted,
-                    why,
-                )]);
-            }
-            let message = format!("{why}; no member is known to have every confirmed write");
-            Decision::new(Phase::Refused, message)
-                .withdraw()
-                .lacking(missing)
+        Verdict::Nobody(missing) => missing,
+    };
+    // the recorded epoch never began: the election of before is held again
+    if let Some(before) = basis(group, state, world, next) {
+        let election = Election {
+            state: &before,
+            ..election
+        };
+        if let Verdict::Winner(winner, evidence) = election.verdict() {
+            return electing(why).act([record(inputs, &election, &winner, evidence, why)]);
         }
     }
+    refuse(inputs, &election, missing, why)
+}
+
+/// Nobody can be elected safely: promises that may help, a loss that was accepted, or a refusal with its way out.
+fn refuse(
+    inputs: Inputs<'_>,
+    election: &Election<'_>,
+    missing: Vec<Predicate>,
+    why: &str,
+) -> Decision {
+    let Inputs {
+        group,
+        state,
+        world,
+        memory,
+    } = inputs;
+    let next = election.next;
+    let primary = state.primary.as_deref().unwrap_or_default();
+    let electing = |message: &str| Decision::new(Phase::Electing, message).withdraw();
+    let unpromised = unpromised(world, next);
+    // parking replicas without the hope of an election would only take a living primary its acknowledgements
+    let hope = world.agent(primary).is_some()
+        || state.ackers.iter().all(|name| world.agent(name).is_some());
+    let prospect = election.prospect();
+    let accepted = prospect.as_ref().filter(|prospect| {
+        let by_user = group.acceptance.as_ref().is_some_and(|accepted| {
+            accepted.expected_epoch == state.epoch && accepted.loss_id == prospect.loss_id
+        });
+        let by_policy =
+            group.bounded_loss && memory.refused.is_some_and(|refused| refused >= PATIENCE);
+        by_user || by_policy
+    });
+    if (hope || accepted.is_some()) && !unpromised.is_empty() {
+        let (besides, members) = unpromised
+            .into_iter()
+            .partition(|name| name == primary && (!state.ackers.is_empty() || accepted.is_some()));
+        return electing(why).act([Action::Promise {
+            members,
+            besides,
+            epoch: next,
+        }]);
+    }
+    if let Some(prospect) = accepted
+        && world
+            .agent(&prospect.candidate)
+            .is_some_and(|view| view.fenced(next))
+    {
+        let why = format!("{why}; {}", prospect.loss);
+        return electing(&why).act([record(
+            inputs,
+            election,
+            &prospect.candidate,
+            Evidence::LossAccepted,
+            &why,
+        )]);
+    }
+    let message = format!("{why}; no member is known to have every confirmed write");
+    let mut refused = Decision::new(Phase::Refused, message)
+        .withdraw()
+        .lacking(missing);
+    refused.prospect = prospect;
+    refused
 }
 
 /// Whose promise is still to be asked for.
@@ -221,14 +290,42 @@ fn record(
             message: format!("{winner} leads in epoch {}", election.next),
         }
     });
-    let at_risk = match evidence {
-        Evidence::LossAccepted => "; confirmed writes may be lost, as dataLossPolicy accepts",
-        _ => "",
-    };
-    Action::Record(Change {
+    let at_risk = evidence
+        .at_risk()
+        .map(|risk| format!("; {risk}"))
+        .unwrap_or_default();
+    let mut ackers = election.ackers(winner);
+    let mut gone = departed(election.state, world);
+    let mut prior = state.prior.clone();
+    if election.state.epoch == state.epoch {
+        prior = Some(Prior {
+            epoch: state.epoch,
+            primary: from.clone(),
+            ackers: state.ackers.clone(),
+            member_ids: state.member_ids.clone(),
+            departed: state.departed.clone(),
+        });
+    } else {
+        // of the epoch that never began, those that might still believe in it
+        ackers.extend(Election { state, ..*election }.ackers(winner));
+        gone.extend(departed(state, world));
+    }
+    if matches!(evidence, Evidence::LossAccepted) {
+        // given up, as was accepted
+        gone.clear();
+    }
+    let leads = winner.to_owned();
+    let member_ids = member_ids(state, world, ackers.iter().chain([&leads]));
+    Action::record(Change {
         epoch: election.next,
         primary: winner.to_owned(),
-        ackers: election.ackers(winner),
+        member_ids,
+        departed: gone,
+        excluded: std::collections::BTreeSet::new(),
+        least_version: 0,
+        prior,
+        evidence: Some(evidence),
+        ackers,
         outcome,
         elected: world.server(winner).map(position),
         source,

@@ -3,7 +3,7 @@
 use crate::redis_replication::election::Predicate;
 use crate::redis_replication::model::{Live, Role, View};
 
-use super::{Action, Change, Decision, Inputs, Phase, next_epoch, position};
+use super::{Action, Change, Decision, Inputs, Phase, member_ids, next_epoch, position};
 
 /// No primary is on record: the group is new, or its status was lost, or its volumes come from an earlier group.
 pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
@@ -34,6 +34,18 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
         return Decision::new(Phase::SettingUp, "waiting for every member's server")
             .lacking(missing);
     }
+    if group.has_served
+        && views
+            .iter()
+            .all(|(_, view)| view.keys == 0 && view.recorded.is_none())
+    {
+        let fact = lacking(
+            "DataPresent",
+            "",
+            "every member is new and empty, and the group has served before: restore a backup, or accept an empty beginning",
+        );
+        return Decision::new(Phase::Refused, "the data of the group are gone").lacking(vec![fact]);
+    }
     if let Some(primary) = still_leading(&views) {
         return primary_found(inputs, primary);
     }
@@ -56,7 +68,7 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
         Phase::SettingUp,
         format!("{chosen} becomes the first primary"),
     )
-    .act([Action::Record(Change {
+    .act([Action::record(Change {
         epoch: next,
         primary: chosen.to_owned(),
         ackers: group
@@ -64,10 +76,11 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
             .filter(|name| *name != chosen)
             .cloned()
             .collect(),
+        member_ids: member_ids(state, world, group.voters()),
         elected,
         source: group.source.clone(),
-        outcome: None,
         why: format!("{chosen} is the first primary"),
+        ..Change::default()
     })])
 }
 
@@ -92,8 +105,13 @@ fn still_leading<'a>(views: &[(&'a str, &'a View)]) -> Option<(&'a str, &'a View
 }
 
 fn primary_found(inputs: Inputs<'_>, (name, view): (&str, &View)) -> Decision {
-    let group = inputs.group;
-    Decision::new(Phase::SettingUp, format!("{name} leads already")).act([Action::Record(Change {
+    let Inputs {
+        group,
+        state,
+        world,
+        ..
+    } = inputs;
+    Decision::new(Phase::SettingUp, format!("{name} leads already")).act([Action::record(Change {
         epoch: view.grant_epoch,
         primary: name.to_owned(),
         // whoever is seen may be following it already
@@ -103,10 +121,10 @@ fn primary_found(inputs: Inputs<'_>, (name, view): (&str, &View)) -> Decision {
             .filter(|member| *member != name)
             .cloned()
             .collect(),
-        elected: None,
+        member_ids: member_ids(state, world, group.members.keys()),
         source: group.source.clone(),
-        outcome: None,
         why: format!("{name} was found leading in epoch {}", view.grant_epoch),
+        ..Change::default()
     })])
 }
 

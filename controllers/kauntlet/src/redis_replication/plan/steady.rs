@@ -1,12 +1,14 @@
 //! The primary leads: keep everybody following, the ackers right, and do what was asked for.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::redis_replication::model::{Group, Live, State, View, World};
+use crate::redis_replication::leave;
+use crate::redis_replication::model::{Departed, Group, Live, State, View, World};
 
 use super::{Action, Change, Decision, Inputs, Phase, switchover};
 
-/// A member whose pod has not been there for so long is not about to come back by itself.
+/// A member that has not answered for so long is not about to come back by itself: it is no longer admitted.
 const GONE: Duration = Duration::from_secs(30);
 
 /// The primary leads and answers.
@@ -20,7 +22,7 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
     let steady = |message: &str| Decision::new(Phase::Steady, message);
     if let Some(promised) = promised_ahead(inputs) {
         return steady("the primary goes on under a newer epoch, because members have promised it")
-            .act([Action::Record(Change {
+            .act([Action::record(Change {
                 epoch: promised,
                 why: format!("{primary} goes on as primary of epoch {promised}"),
                 ..unchanged(inputs, primary)
@@ -42,42 +44,107 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
             source: group.source.clone(),
             ..unchanged(inputs, primary)
         };
-        return steady("the source is noted").act([Action::Record(change)]);
+        return steady("the source is noted").act([Action::record(change)]);
     }
-    // grow first: whoever may acknowledge is on record before it does
+    // grow first: whoever may acknowledge is on record before it does, with the volume that it has
     let new: Vec<&String> = group
         .voters()
         .filter(|name| {
             name.as_str() != primary
-                && !state.ackers.contains(*name)
-                && world.server(name).is_some()
+                && world.server(name).is_some_and(|member| {
+                    !state.ackers.contains(*name)
+                        || (!member.member_id.is_empty()
+                            && state.member_id(name) != Some(member.member_id.as_str()))
+                })
+                && !leave::departs(group, state, world, name)
         })
         .collect();
-    if !new.is_empty() {
+    let primary_unnamed = !view.member_id.is_empty() && state.member_id(primary).is_none();
+    if !new.is_empty() || primary_unnamed {
         let mut change = unchanged(inputs, primary);
         change.ackers.extend(new.iter().copied().cloned());
+        change.departed = super::departed(state, world);
+        change.member_ids.extend(super::member_ids(
+            state,
+            world,
+            new.iter().copied().chain(state.primary.iter()),
+        ));
         change.why = format!("{new:?} may acknowledge from now on");
-        return steady("members join").act([Action::Record(change)]);
+        return steady("members join").act([Action::record(change)]);
+    }
+    let excluded = excluded(inputs, primary);
+    if excluded != state.excluded {
+        let mut change = unchanged(inputs, primary);
+        change.why = format!("{excluded:?} may not acknowledge any more");
+        change.excluded = excluded;
+        return steady("members are excluded, or admitted again").act([Action::record(change)]);
+    }
+    let admitted = state.admitted();
+    let grant = super::grant(inputs, primary, view, super::Position::default());
+    if admitted.iter().any(|id| !view.admitted.contains(id)) {
+        // before they try to follow
+        return steady("members are admitted").act([grant]);
     }
     let mut actions = follow(inputs, primary, view);
     actions.extend(fence_leavers(inputs, primary));
     if let Some(left) = shrink(inputs, view) {
         let mut change = unchanged(inputs, primary);
-        change.ackers.remove(&left);
+        if !change.departed.remove(&left) {
+            change.ackers.remove(&left.name);
+            change.excluded.remove(&left.name);
+            change.member_ids.remove(&left.name);
+        }
         change.why = format!(
-            "{left} can no longer acknowledge, and what it acknowledged is on other replicas"
+            "{} can no longer acknowledge, and what it acknowledged is on other replicas",
+            left.name
         );
-        return steady("a member has left").act([Action::Record(change)]);
+        return steady("a member has left").act([Action::record(change)]);
     }
-    if view.min_replicas != group.min_replicas() {
-        actions.push(Action::Grant {
-            member: primary.to_owned(),
-            epoch: state.epoch,
-            min_replicas: group.min_replicas(),
-            at: super::Position::default(),
-        });
+    // with somebody to take off the record, the primary must refuse what an older record admits
+    let closing = !(state.excluded.is_empty() && state.departed.is_empty());
+    if view.min_replicas != group.min_replicas()
+        || view.admitted != admitted
+        || (closing && view.record_version < state.version)
+    {
+        actions.push(grant);
     }
     steady("").act(actions)
+}
+
+/// The ackers that shall not replicate any more: those that no longer take part, and those that have been silent for long, so that they
+/// cannot come back and acknowledge unseen. One that is seen again is admitted again.
+fn excluded(inputs: Inputs<'_>, primary: &str) -> BTreeSet<String> {
+    let Inputs {
+        group,
+        state,
+        world,
+        ..
+    } = inputs;
+    let silent = |name: &str| {
+        world.members.get(name).is_some_and(|seen| {
+            seen.view.is_none() && (seen.silent >= GONE || state.excluded.contains(name))
+        })
+    };
+    // the only one that is left may be acknowledging unseen: cutting it off would help nobody
+    let stands_in = |name: &str| {
+        state.ackers.iter().any(|other| {
+            other != name
+                && world
+                    .server(other)
+                    .is_some_and(|view| view.live == Live::Replica && view.link_up)
+        })
+    };
+    state
+        .ackers
+        .iter()
+        .filter(|name| name.as_str() != primary)
+        .filter(|name| {
+            !group.takes_part(name)
+                || (silent(name) && stands_in(name))
+                || leave::departs(group, state, world, name)
+        })
+        .cloned()
+        .collect()
 }
 
 /// What is on record.
@@ -86,6 +153,9 @@ pub(super) fn unchanged(inputs: Inputs<'_>, primary: &str) -> Change {
         epoch: inputs.state.epoch,
         primary: primary.to_owned(),
         ackers: inputs.state.ackers.clone(),
+        member_ids: inputs.state.member_ids.clone(),
+        excluded: inputs.state.excluded.clone(),
+        departed: inputs.state.departed.clone(),
         source: inputs
             .state
             .source
@@ -96,7 +166,7 @@ pub(super) fn unchanged(inputs: Inputs<'_>, primary: &str) -> Change {
 }
 
 /// The newest epoch that a member of the group promised beyond the recorded one: an election that did not take place. Members that are
-/// left out on purpose stay parked with their promise.
+/// left out on purpose, or on their way out, stay parked with their promise.
 fn promised_ahead(inputs: Inputs<'_>) -> Option<i64> {
     let Inputs {
         group,
@@ -106,6 +176,7 @@ fn promised_ahead(inputs: Inputs<'_>) -> Option<i64> {
     } = inputs;
     let ahead = group
         .voters()
+        .filter(|name| !leave::departs(group, state, world, name))
         .filter_map(|name| world.agent(name))
         .any(|view| view.promised > state.epoch);
     ahead.then(|| super::next_epoch(state, world))
@@ -130,6 +201,7 @@ fn follow(inputs: Inputs<'_>, primary: &str, view: &View) -> Vec<Action> {
     group
         .voters()
         .filter(|name| name.as_str() != primary && state.ackers.contains(*name))
+        .filter(|name| !leave::departs(group, state, world, name))
         .filter(|name| {
             world.server(name).is_some_and(|member| {
                 !right(member) && member.promised <= state.epoch && !member.loading
@@ -158,7 +230,10 @@ fn fence_leavers(inputs: Inputs<'_>, primary: &str) -> Option<Action> {
     let leavers: Vec<String> = group
         .members
         .iter()
-        .filter(|(name, node)| name.as_str() != primary && (node.isolated || node.removed))
+        .filter(|(name, node)| {
+            name.as_str() != primary
+                && (node.isolated || node.removed || leave::departs(group, state, world, name))
+        })
         .filter(|(name, _)| {
             world.agent(name).is_some_and(|view| {
                 view.live != Live::Parked
@@ -174,24 +249,43 @@ fn fence_leavers(inputs: Inputs<'_>, primary: &str) -> Option<Action> {
     })
 }
 
-/// Whether an acker that shall go, or is gone, can no longer acknowledge: it is fenced, or its pod is no more (a new one boots parked).
-pub(super) fn cannot_acknowledge(group: &Group, state: &State, world: &World, name: &str) -> bool {
-    let Some(seen) = world.members.get(name) else {
-        return false;
-    };
-    let gone = !seen.pod.present && seen.pod.absent >= GONE && seen.view.is_none();
-    let shall_go = !group.takes_part(name);
-    gone || (shall_go
-        && (seen
-            .view
-            .as_ref()
-            .is_some_and(|view| view.fenced(state.epoch + 1))
-            || !seen.pod.present && seen.view.is_none()))
+/// The ackers and departed volumes that can no longer acknowledge: the primary does not admit them, or they promised the next epoch.
+pub(super) fn leaving(
+    group: &Group,
+    state: &State,
+    world: &World,
+    leader: &View,
+) -> BTreeSet<Departed> {
+    // an older record may still be on its way to the primary, and admit them again
+    let in_force = leader.record_version == state.version;
+    let ackers = state.ackers.iter().filter_map(|name| {
+        let fenced = world
+            .agent(name)
+            .is_some_and(|view| view.fenced(state.epoch + 1) && !state.other_volume(name, view));
+        let cut_off = in_force
+            && state
+                .member_id(name)
+                .is_some_and(|id| !leader.admitted.contains(id));
+        // one that is here and takes part is about to be admitted, not about to leave
+        let goes = !group.takes_part(name)
+            || world.agent(name).is_none()
+            || leave::departs(group, state, world, name);
+        (goes && (fenced || cut_off)).then(|| Departed {
+            name: name.clone(),
+            id: state.member_id(name).unwrap_or_default().to_owned(),
+        })
+    });
+    let departed = state
+        .departed
+        .iter()
+        .filter(|volume| in_force && !leader.admitted.contains(&volume.id))
+        .cloned();
+    ackers.chain(departed).collect()
 }
 
-/// An acker that may be taken off the record: it cannot acknowledge any more, and what the primary had written when that was first seen
+/// A volume that may be taken off the record: it cannot acknowledge any more, and what the primary had written when that was first seen
 /// has reached another acker. The last acker may go only when the group is to have none.
-fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<String> {
+fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<Departed> {
     let Inputs {
         group,
         state,
@@ -199,21 +293,32 @@ fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<String> {
         memory,
     } = inputs;
     let last_wanted = group.voters().count() <= 1;
+    let now = leaving(group, state, world, primary);
+    let stays = |name: &String| {
+        !now.iter()
+            .any(|volume| volume.name == *name && !state.departed.contains(volume))
+    };
     memory
         .leaving
         .iter()
-        .filter(|(name, (replid, _))| {
-            *replid == primary.replid && cannot_acknowledge(group, state, world, name)
-        })
-        .find(|(name, (replid, offset))| {
-            let covered = state.ackers.iter().any(|other| {
-                other != *name
-                    && !memory.leaving.contains_key(other)
-                    && world.server(other).is_some_and(|view| {
-                        view.replid == *replid && view.offset >= *offset && !view.loading
+        .filter(|(volume, (replid, _))| *replid == primary.replid && now.contains(volume))
+        .find(|(volume, (replid, offset))| {
+            let covered = state
+                .ackers
+                .iter()
+                .filter(|other| stays(other))
+                .any(|other| {
+                    world.server(other).is_some_and(|view| {
+                        view.replid == *replid
+                            && view.offset >= *offset
+                            && !view.loading
+                            && view.live == Live::Replica
+                            && view.grant_epoch == state.epoch
+                            && !state.other_volume(other, view)
                     })
-            });
-            covered || (last_wanted && state.ackers.len() == 1)
+                });
+            let last = !state.departed.contains(volume) && state.ackers.len() == 1;
+            covered || (last_wanted && (last || state.ackers.is_empty()))
         })
-        .map(|(name, _)| name.clone())
+        .map(|(volume, _)| volume.clone())
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::redis_replication::leave;
 use crate::redis_replication::model::{Group, Live, Request, State, View, World};
 
 use super::steady::unchanged;
@@ -12,7 +13,7 @@ use super::{Action, Change, Decision, Inputs, Outcome, Phase, next_epoch};
 const CATCH_UP: Duration = Duration::from_secs(4);
 /// Bytes a target may be behind before writes are paused.
 const MAX_LAG: i64 = 16 * 1024 * 1024;
-/// A step-down that failed is tried again after this time.
+/// A move of the role for a leave that failed is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is asked for and not answered yet.
@@ -25,8 +26,10 @@ pub(super) fn pending(group: &Group, state: &State, world: &World) -> Option<Req
     }
     let primary = state.primary.as_deref()?;
     let pod = &world.members.get(primary)?.pod;
-    if let Some(reason) = &pod.step_down {
-        let id = format!("step-down/{}/{reason}", pod.uid);
+    if let Some(asked) = &pod.leave
+        && leave::moves_primary(group, state, world, primary)
+    {
+        let id = format!("leave/{}/{}", pod.uid, asked.reason);
         let waits = state
             .last
             .as_ref()
@@ -155,7 +158,7 @@ fn end(
         reason,
         message: message.clone(),
     };
-    Decision::new(Phase::Steady, message.clone()).act([Action::Record(Change {
+    Decision::new(Phase::Steady, message.clone()).act([Action::record(Change {
         outcome: Some(outcome),
         why: message,
         ..unchanged(inputs, primary)
@@ -180,13 +183,15 @@ fn target<'a>(
         return able(inputs, view, &request.target).map(|()| request.target.as_str());
     }
     let mut why = ("NoReplica", "there is no other member".to_owned());
-    let mut best: Option<(&str, i64)> = None;
+    let mut best: Option<(&str, (bool, i64))> = None;
     for name in group.voters().filter(|name| name.as_str() != primary) {
         match able(inputs, view, name) {
             Ok(()) => {
                 let offset = inputs.world.server(name).map_or(0, |seen| seen.offset);
-                if best.is_none_or(|(_, most)| offset > most) {
-                    best = Some((name, offset));
+                // not to one that wants to leave itself: its role would move again at once
+                let rank = (!leave::asks(inputs.world, name), offset);
+                if best.is_none_or(|(_, most)| rank > most) {
+                    best = Some((name, rank));
                 }
             }
             Err(reason) => why = reason,

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::redis_replication::model::{Last, Node, Request, Role, Seen};
+use crate::redis_replication::election::Evidence;
+use crate::redis_replication::model::{Acceptance, Last, Leave, Node, Request, Role, Seen};
 
 struct Case {
     group: Group,
@@ -38,6 +39,10 @@ fn replica(epoch: i64, offset: i64) -> View {
         min_replicas: 1000,
         ..View::default()
     }
+}
+
+fn id(index: usize) -> String {
+    format!("{index:032x}")
 }
 
 fn leader(epoch: i64, offset: i64) -> View {
@@ -81,11 +86,16 @@ fn healthy() -> Case {
                 ..Node::default()
             },
         );
-        let view = if index == 0 {
+        let mut view = if index == 0 {
             leader(5, 100)
         } else {
             replica(5, 100)
         };
+        view.member_id = id(index);
+        if index == 0 {
+            view.admitted = [id(1), id(2)].into();
+        }
+        case.state.member_ids.insert(name(index), id(index));
         case.world.members.insert(
             name(index),
             Seen {
@@ -325,6 +335,9 @@ fn grants_an_elected_member_only_at_its_position() {
         epoch: 6,
         min_replicas: 1,
         at,
+        member_id: id(1),
+        admitted: [id(2)].into(),
+        record_version: 0,
     };
     assert_eq!(case.plan().actions, [expected]);
     case.view(1).replid = "random".to_owned();
@@ -344,12 +357,15 @@ fn brings_a_deposed_primary_back_as_an_acker_before_it_follows() {
         replid: "n".to_owned(),
         replid2: "h".to_owned(),
         second_offset: 101,
+        member_id: id(1),
+        admitted: [id(0), id(2)].into(),
         ..leader(6, 100)
     };
     let following = View {
         primary_replid: "n".to_owned(),
         replid: "n".to_owned(),
         follows: (host(1), 6379),
+        member_id: id(2),
         ..replica(6, 100)
     };
     *case.view(2) = following;
@@ -514,9 +530,9 @@ fn undoes_a_pause_that_nobody_wants_any_more() {
 }
 
 #[test]
-fn a_pod_that_steps_down_hands_over_to_the_best_replica() {
+fn primary_that_asks_to_leave_hands_over_to_the_best_replica() {
     let mut case = healthy();
-    case.seen(0).pod.step_down = Some("update".to_owned());
+    case.seen(0).pod.leave = Some(Leave::default());
     assert_eq!(
         case.plan().actions,
         [Action::Pause {
@@ -557,9 +573,12 @@ fn goes_on_under_a_newer_epoch_after_an_election_that_did_not_happen() {
 }
 
 #[test]
-fn fences_a_member_before_it_leaves_and_waits_until_others_have_what_it_acknowledged() {
+fn leaver_is_fenced_and_covered_before_it_is_forgotten() {
     let mut case = healthy();
     case.group.members.get_mut("r-2").unwrap().removed = true;
+    let decision = case.plan();
+    assert_eq!(recorded(&decision).excluded, [name(2)].into());
+    (case.state.excluded, case.state.version) = ([name(2)].into(), 1);
     let decision = case.plan();
     assert!(decision.actions.contains(&Action::Promise {
         members: vec![],
@@ -568,6 +587,8 @@ fn fences_a_member_before_it_leaves_and_waits_until_others_have_what_it_acknowle
     }));
     case.fence(2, 6);
     case.view(0).min_replicas = 0;
+    case.view(0).admitted = [id(1)].into();
+    case.view(0).record_version = 1;
     case.view(0).offset = 150;
     let (group, state, world) = (case.group.clone(), case.state.clone(), case.world.clone());
     case.memory.note(&group, &state, &world, Duration::ZERO);
@@ -576,7 +597,12 @@ fn fences_a_member_before_it_leaves_and_waits_until_others_have_what_it_acknowle
         "r-1 is behind what the primary had written"
     );
     case.view(1).offset = 150;
-    assert_eq!(recorded(&case.plan()).ackers, [name(1)].into());
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!(
+        (&change.ackers, change.excluded.len()),
+        (&[name(1)].into(), 0)
+    );
 }
 
 #[test]
@@ -617,4 +643,410 @@ fn volumes_of_an_earlier_group_are_led_by_its_last_primary() {
     assert_eq!((change.primary.as_str(), change.epoch), ("r-2", 8));
     case.view(2).aof_intact = false;
     assert_eq!(case.plan().phase, Phase::Refused);
+}
+
+/// `r-1` lags, `r-2` had more; the primary is lost, and `r-2` comes back with a new volume.
+fn replaced_volume() -> Case {
+    let mut case = healthy().primary_lost();
+    case.view(1).offset = 90;
+    case.fence(1, 6);
+    *case.view(2) = View {
+        reachable: true,
+        live: Live::Parked,
+        promised: 6,
+        standing: Standing::Untold,
+        replid: "random".to_owned(),
+        member_id: id(7),
+        ..View::default()
+    };
+    case
+}
+
+fn facts(decision: &Decision) -> Vec<(&str, &str)> {
+    decision
+        .missing
+        .iter()
+        .map(|fact| (fact.name, fact.member.as_str()))
+        .collect()
+}
+
+#[test]
+fn replaced_volume_of_an_acker_refuses_and_is_named() {
+    let mut case = replaced_volume();
+    let decision = case.plan();
+    assert_eq!(decision.phase, Phase::Refused);
+    assert!(
+        facts(&decision).contains(&("SameVolume", "r-2")),
+        "{decision:?}"
+    );
+    // what the record does not name may be any volume
+    case.state.member_ids.clear();
+    let decision = case.plan();
+    assert_eq!(decision.phase, Phase::Refused);
+    assert!(
+        facts(&decision).contains(&("SameVolume", "r-2")),
+        "{decision:?}"
+    );
+}
+
+#[test]
+fn volume_under_another_name_vouches_for_its_own_data() {
+    let mut case = replaced_volume();
+    // r-2's volume is in r-1's pod now, and the other way round
+    *case.view(2) = case.view(1).clone();
+    case.view(2).member_id = id(1);
+    case.view(1).member_id = id(2);
+    case.view(1).offset = 100;
+    assert_eq!(recorded(&case.plan()).primary, name(1));
+}
+
+#[test]
+fn new_volume_joins_and_the_old_one_is_missed_until_covered() {
+    let mut case = healthy();
+    case.group.members.remove("r-1");
+    case.state.ackers = [name(2)].into();
+    case.state.member_ids.remove("r-1");
+    case.world.members.remove("r-1");
+    case.view(0).min_replicas = 0;
+    case.view(0).admitted = [id(2)].into();
+    *case.view(2) = View {
+        reachable: true,
+        standing: Standing::Untold,
+        member_id: id(7),
+        ..View::default()
+    };
+    let decision = case.plan();
+    let change = recorded(&decision).clone();
+    let old = Departed {
+        name: name(2),
+        id: id(2),
+    };
+    assert_eq!(change.departed, [old.clone()].into());
+    assert_eq!(change.member_ids["r-2"], id(7));
+    case.state.departed = change.departed;
+    case.state.member_ids = change.member_ids;
+    // the new one is admitted in place of the old one before it follows
+    assert!(
+        matches!(&case.plan().actions[..], [Action::Grant { admitted, .. }] if *admitted == [id(7)].into()),
+        "{:?}",
+        case.plan()
+    );
+    case.view(0).admitted = [id(7)].into();
+    let (group, state, world) = (case.group.clone(), case.state.clone(), case.world.clone());
+    case.memory.note(&group, &state, &world, Duration::ZERO);
+    assert!(matches!(&case.plan().actions[..], [Action::Follow { .. }]));
+    // not covered: the primary's death is refused
+    let mut lost = Case {
+        group: case.group.clone(),
+        state: case.state.clone(),
+        world: case.world.clone(),
+        memory: Memory::default(),
+    };
+    lost.seen(0).view = None;
+    lost.seen(0).silent = Duration::from_secs(10);
+    lost.fence(2, 6);
+    let decision = lost.plan();
+    assert_eq!(decision.phase, Phase::Refused);
+    assert!(
+        facts(&decision).contains(&("VolumePresent", "r-2")),
+        "{decision:?}"
+    );
+    // covered: forgotten
+    *case.view(2) = View {
+        member_id: id(7),
+        ..replica(5, 100)
+    };
+    assert_eq!(recorded(&case.plan()).departed, [].into());
+    let mut again = case.state.clone();
+    again.departed.clear();
+    assert_eq!(again.ackers, [name(2)].into());
+}
+
+#[test]
+fn silent_acker_is_cut_off_before_it_is_forgotten() {
+    let mut case = healthy();
+    // its pod object is gone, or pending, or terminating: none of it says that no process acknowledges
+    case.seen(2).view = None;
+    case.seen(2).pod.leaving = true;
+    case.seen(2).silent = Duration::from_secs(29);
+    assert!(case.plan().actions.is_empty());
+    case.seen(2).silent = Duration::from_secs(31);
+    let (group, state, world) = (case.group.clone(), case.state.clone(), case.world.clone());
+    case.memory.note(&group, &state, &world, Duration::ZERO);
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!(change.excluded, [name(2)].into());
+    assert!(change.ackers.contains("r-2"));
+    (case.state.excluded, case.state.version) = (change.excluded.clone(), 1);
+    let grant = |decision: &Decision| match &decision.actions[..] {
+        [
+            Action::Grant {
+                admitted,
+                record_version,
+                ..
+            },
+        ] => (admitted.clone(), *record_version),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(grant(&case.plan()), ([id(1)].into(), 1));
+    case.view(0).admitted = [id(1)].into();
+    // what was decided from an older record may still be on its way
+    assert_eq!(grant(&case.plan()), ([id(1)].into(), 1));
+    case.view(0).record_version = 1;
+    case.view(0).offset = 130;
+    let (state, world) = (case.state.clone(), case.world.clone());
+    case.memory.note(&group, &state, &world, Duration::ZERO);
+    assert!(
+        case.plan().actions.is_empty(),
+        "r-1 has not what it had acknowledged"
+    );
+    case.view(1).offset = 130;
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!(change.ackers, [name(1)].into());
+    assert!(!change.member_ids.contains_key("r-2"));
+}
+
+#[test]
+fn only_acker_is_not_cut_off_for_its_silence() {
+    let mut case = healthy();
+    case.seen(2).view = None;
+    case.seen(2).silent = Duration::from_secs(60);
+    case.view(1).link_up = false;
+    assert!(case.plan().actions.is_empty(), "{:?}", case.plan());
+}
+
+#[test]
+fn power_loss_of_all_elects_the_fullest_disk_and_says_so() {
+    let mut case = healthy();
+    for index in 0..3 {
+        case.fence(index, 6);
+        let view = case.view(index);
+        (view.standing, view.host_restarted) = (Standing::Interrupted, true);
+        view.replid = format!("random-{index}");
+        view.recorded_position = ("h".to_owned(), 100 + [0, 20, 10][index]);
+    }
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!(change.primary, name(1));
+    assert!(change.why.contains("appendfsync=always"), "{}", change.why);
+    assert!(change.evidence.unwrap().at_risk().is_some());
+    // a server that synced every write does not count as interrupted by the power
+    case.view(0).host_restarted = false;
+    let decision = case.plan();
+    assert_eq!(recorded(&decision).primary, name(0));
+    assert!(recorded(&decision).evidence.unwrap().at_risk().is_none());
+    // somebody is not back yet
+    case.view(0).host_restarted = true;
+    case.seen(2).view = None;
+    assert_eq!(case.plan().phase, Phase::Refused);
+}
+
+#[test]
+fn accepted_loss_is_taken_whoever_is_reachable() {
+    for gone in [vec![0, 1], vec![0, 2], vec![0], vec![1, 2], vec![0, 1, 2]] {
+        let mut case = healthy().primary_lost();
+        case.group.bounded_loss = true;
+        case.seen(0).view = Some(View {
+            live: Live::Parked,
+            aof_intact: false,
+            member_id: id(0),
+            ..leader(5, 100)
+        });
+        for index in 0..3 {
+            case.view(index).standing = Standing::Interrupted;
+        }
+        for index in &gone {
+            case.seen(*index).view = None;
+        }
+        let mut elected = None;
+        for _ in 0..400 {
+            let decision = case.plan();
+            case.memory.decided(&decision, Duration::from_millis(300));
+            for index in 0..3 {
+                let seen = case.seen(index);
+                if seen.view.is_none() {
+                    seen.silent += Duration::from_millis(300);
+                }
+            }
+            for action in decision.actions {
+                match action {
+                    Action::Promise {
+                        members,
+                        besides,
+                        epoch,
+                    } => {
+                        for member in members.iter().chain(&besides) {
+                            let index = member[2..].parse().unwrap();
+                            case.fence(index, epoch);
+                        }
+                    }
+                    Action::Record(change) => elected = Some(change),
+                    other => panic!("{other:?}"),
+                }
+            }
+            if elected.is_some() {
+                break;
+            }
+        }
+        if gone.len() == 3 {
+            assert!(elected.is_none() && case.plan().phase == Phase::Refused);
+        } else {
+            let change = elected.unwrap_or_else(|| panic!("nobody is elected without {gone:?}"));
+            assert!(change.why.contains("would lead"), "{}", change.why);
+        }
+    }
+}
+
+#[test]
+fn loss_is_ranked_by_position_and_not_by_keys() {
+    let mut case = healthy().primary_lost();
+    case.fence(1, 6);
+    case.fence(2, 6);
+    for index in 1..3 {
+        case.view(index).standing = Standing::Interrupted;
+    }
+    case.view(1).recorded_position = ("h".to_owned(), 99);
+    case.view(2).recorded_position = ("h".to_owned(), 80);
+    (case.view(1).keys, case.view(2).keys) = (5, 900);
+    let decision = case.plan();
+    assert_eq!(decision.phase, Phase::Refused);
+    let prospect = decision.prospect.unwrap();
+    assert_eq!(prospect.candidate, name(1));
+    // accepting exactly this is enough, anything else is not
+    case.group.acceptance = Some(Acceptance {
+        expected_epoch: 5,
+        loss_id: "another".to_owned(),
+    });
+    assert_eq!(case.plan().phase, Phase::Refused);
+    case.group.acceptance = Some(Acceptance {
+        expected_epoch: 4,
+        loss_id: prospect.loss_id.clone(),
+    });
+    assert_eq!(case.plan().phase, Phase::Refused);
+    case.group.acceptance = Some(Acceptance {
+        expected_epoch: 5,
+        loss_id: prospect.loss_id,
+    });
+    let decision = case.plan();
+    assert_eq!(recorded(&decision).primary, name(1));
+    assert_eq!(recorded(&decision).evidence, Some(Evidence::LossAccepted));
+}
+
+#[test]
+fn winner_that_never_led_and_is_gone_does_not_block() {
+    let mut case = healthy();
+    case.group.request = Some(Request {
+        id: "a".to_owned(),
+        target: name(2),
+        expected_epoch: Some(5),
+    });
+    case.view(0).paused = true;
+    case.fence(0, 6);
+    let decision = case.plan();
+    let change = recorded(&decision).clone();
+    assert_eq!(change.primary, name(2));
+    // its node dies before the grant, for good
+    case.state.epoch = change.epoch;
+    case.state.primary = Some(change.primary);
+    case.state.ackers = change.ackers;
+    case.state.member_ids = change.member_ids;
+    case.state.prior = change.prior;
+    case.state.last = Some(Last {
+        id: "a".to_owned(),
+        succeeded: true,
+        ago: Duration::ZERO,
+    });
+    case.seen(2).view = None;
+    case.seen(2).silent = Duration::from_secs(10);
+    case.view(1).link_up = false;
+    assert!(matches!(
+        &case.plan().actions[..],
+        [Action::Promise { epoch: 7, .. }]
+    ));
+    case.fence(0, 7);
+    case.fence(1, 7);
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!((change.primary.as_str(), change.epoch), ("r-0", 7));
+    assert!(
+        change.ackers.contains("r-2"),
+        "it may still follow who led before"
+    );
+    assert_eq!(change.prior.as_ref().unwrap().epoch, 5);
+    // one that was told to follow it may have acknowledged, and is asked then
+    case.view(1).grant_epoch = 6;
+    let decision = case.plan();
+    assert_eq!(recorded(&decision).primary, name(1));
+    assert_eq!(recorded(&decision).prior.as_ref().unwrap().epoch, 6);
+}
+
+#[test]
+fn record_that_was_rolled_back_follows_the_living_leader() {
+    let mut case = healthy();
+    case.state.epoch = 3;
+    case.state.primary = Some(name(2));
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!((change.primary.as_str(), change.epoch), ("r-0", 5));
+    assert_eq!(change.ackers, [name(1), name(2)].into());
+    // a volume of another group knows nothing of this one
+    let mut case = healthy();
+    case.view(2).grant_epoch = 40;
+    case.view(2).member_id = id(9);
+    case.view(2).live = Live::Parked;
+    let decision = case.plan();
+    assert_eq!(recorded(&decision).epoch, 5);
+}
+
+#[test]
+fn members_without_their_data_are_never_served_empty() {
+    let mut case = healthy();
+    for index in 0..3 {
+        *case.view(index) = View {
+            reachable: true,
+            standing: Standing::Untold,
+            replid: format!("random-{index}"),
+            promised: 6,
+            member_id: id(index + 7),
+            ..View::default()
+        };
+    }
+    case.state.positions.insert(
+        name(0),
+        Position {
+            replid: "h".to_owned(),
+            offset: 100,
+            keys: 10,
+        },
+    );
+    let decision = case.plan();
+    assert_eq!(decision.phase, Phase::Refused, "{decision:?}");
+    assert!(
+        facts(&decision).contains(&("SameVolume", "r-0")),
+        "{decision:?}"
+    );
+    // not even when the whole record is gone with them
+    case.state = State::default();
+    case.group.has_served = true;
+    let decision = case.plan();
+    assert_eq!(facts(&decision), [("DataPresent", "")]);
+    assert_eq!(decision.phase, Phase::Refused);
+}
+
+#[test]
+fn former_primary_that_copies_does_not_veto() {
+    let mut case = healthy().primary_lost();
+    // r-1 led before with a tail that nobody confirmed, and follows now; r-2 has everything of the history since
+    *case.view(1) = View {
+        replid: "o".to_owned(),
+        offset: 140,
+        standing: Standing::Unsynced,
+        ..case.view(1).clone()
+    };
+    let member = case.view(2);
+    (member.replid2, member.second_offset) = ("o".to_owned(), 101);
+    case.fence(1, 6);
+    case.fence(2, 6);
+    assert_eq!(recorded(&case.plan()).primary, name(2));
 }

@@ -1,5 +1,7 @@
 //! A model of one member: a Redis server with its append-only file, under the unit agent's real rules.
 
+use std::collections::BTreeSet;
+
 use upm_unit_agent::info::Info;
 use upm_unit_agent::member::record::{Record, Role};
 use upm_unit_agent::member::rules::{self, Elected, History};
@@ -34,7 +36,16 @@ pub(super) struct Server {
     /// What the file holds, and how much of that is on the disk.
     pub(super) file: Vec<Write>,
     pub(super) synced: usize,
+    /// The position that the disk is known to hold, and what of that this run found.
+    pub(super) noted: (String, i64),
+    found: (String, i64),
+    /// Member ids that may replicate from it.
+    pub(super) admitted: BTreeSet<String>,
+    /// The same as it tells: a parked one tells none.
+    told_admitted: BTreeSet<String>,
+    record_version: i64,
     fresh: u64,
+    born: u64,
 }
 
 impl Server {
@@ -60,11 +71,53 @@ impl Server {
             io_age: -1,
             file: Vec::new(),
             synced: 0,
+            noted: (String::new(), 0),
+            found: (String::new(), 0),
+            admitted: BTreeSet::new(),
+            told_admitted: BTreeSet::new(),
+            record_version: 0,
             fresh: index as u64 * 1_000_000,
+            born: index as u64 * 1_000_000,
         };
-        server.boot();
-        server.record.aof_current = true;
+        server.wipe();
         server
+    }
+
+    /// The pod comes back with a new volume.
+    pub(super) fn wipe(&mut self) {
+        self.kill();
+        self.born += 1;
+        self.record = Record {
+            member_id: format!("{:032x}", self.born),
+            ..Record::default()
+        };
+        self.file.clear();
+        self.synced = 0;
+        self.rewriting = None;
+        self.noted = (String::new(), 0);
+        self.boot();
+        self.record.aof_current = true;
+    }
+
+    /// Two pods come back with each other's volume.
+    pub(super) fn swap_volumes(&mut self, other: &mut Self) {
+        self.kill();
+        other.kill();
+        std::mem::swap(&mut self.record, &mut other.record);
+        std::mem::swap(&mut self.file, &mut other.file);
+        std::mem::swap(&mut self.synced, &mut other.synced);
+        std::mem::swap(&mut self.noted, &mut other.noted);
+        std::mem::swap(&mut self.rewriting, &mut other.rewriting);
+        self.boot();
+        other.boot();
+    }
+
+    /// The second passes in which the disk is synced.
+    pub(super) fn sync(&mut self) {
+        self.synced = self.file.len();
+        if self.live.is_some() && self.rewriting.is_none() && self.copying.is_none() {
+            self.noted = (self.replid.clone(), self.offset);
+        }
     }
 
     fn new_replid(&mut self) -> String {
@@ -81,6 +134,7 @@ impl Server {
             offset: self.offset,
             master: self.live == Some(Role::Primary),
             aof_current: self.rewriting.is_none() && self.copying.is_none(),
+            append_ok: true,
             ..Info::default()
         }
     }
@@ -111,6 +165,10 @@ impl Server {
         self.record.aof_current &= whole;
         self.record.aof_intact &= whole;
         self.rewriting = None;
+        self.admitted.clear();
+        self.told_admitted.clear();
+        self.record_version = 0;
+        self.found = self.noted.clone();
         self.log.clone_from(&self.file);
         self.replid = self.new_replid();
         self.replid2 = String::new();
@@ -130,6 +188,8 @@ impl Server {
         self.copying = None;
         self.paused = false;
         self.min_replicas = 1000;
+        self.told_admitted.clear();
+        self.record_version = 0;
     }
 
     pub(super) fn append(&mut self, write: Write) {
@@ -168,6 +228,8 @@ impl Server {
         let history = History {
             replid: replid.to_owned(),
             offset,
+            host: format!("10.0.0.{primary}"),
+            port: 6379,
         };
         let Ok(mut next) = rules::follow(&self.record, epoch, &history, &self.info()) else {
             return false;
@@ -183,7 +245,14 @@ impl Server {
         true
     }
 
-    pub(super) fn lead(&mut self, epoch: i64, min_replicas: i32, at: &model::Position) -> bool {
+    pub(super) fn lead(
+        &mut self,
+        epoch: i64,
+        min_replicas: i32,
+        at: &model::Position,
+        member_id: &str,
+        (admitted, record_version): (&BTreeSet<String>, i64),
+    ) -> bool {
         if self.frozen {
             return false;
         }
@@ -191,7 +260,11 @@ impl Server {
         let elected = Elected {
             replid: at.replid.clone(),
             offset: at.offset,
+            member_id: member_id.to_owned(),
         };
+        if leading && record_version < self.record_version {
+            return false;
+        }
         let Ok(next) = rules::lead(
             &self.record,
             epoch,
@@ -209,6 +282,9 @@ impl Server {
             self.second = self.offset + 1;
             self.replid = self.new_replid();
         }
+        self.admitted.clone_from(admitted);
+        self.told_admitted.clone_from(admitted);
+        self.record_version = record_version;
         self.live = Some(Role::Primary);
         self.min_replicas = if self.paused { 1000 } else { min_replicas };
         true
@@ -267,6 +343,10 @@ impl Server {
                 .unwrap_or_default(),
             io_age: -1,
             second_offset: -1,
+            member_id: self.record.member_id.clone(),
+            admitted: self.told_admitted.clone(),
+            record_version: self.record_version,
+            recorded_position: self.found.clone(),
             ..View::default()
         };
         if !self.frozen {

@@ -8,7 +8,7 @@ use upm_crds::unit_set::UpdateStrategyType;
 
 use super::super::plan::Converge;
 use super::{Observed, Plan};
-use crate::rollout::{STEP_DOWN_GRACE, Waiting};
+use crate::rollout::{LEAVE_GRACE, Waiting};
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ fn progress(
         };
     }
     if let Some(waiting) = &converge.decision.waiting {
-        return updating(set, waiting);
+        return updating(set, observed, waiting);
     }
     if !converge.decision.steps.is_empty() {
         return (
@@ -187,8 +187,7 @@ fn progress(
         );
     }
     if let Some(waiting) = &converge.surplus.waiting {
-        let (_, reason, message) = updating(set, waiting);
-        return (reason != "StepDownPending", reason, message);
+        return updating(set, observed, waiting);
     }
     if observed.units.len() > usize::try_from(wanted).unwrap_or(0) {
         return (
@@ -245,7 +244,11 @@ fn blocked(converge: &Converge) -> Option<(bool, &'static str, String)> {
     })
 }
 
-fn updating(set: &UnitSet, waiting: &Waiting) -> (bool, &'static str, String) {
+fn updating(set: &UnitSet, observed: &Observed, waiting: &Waiting) -> (bool, &'static str, String) {
+    let answer = || match observed.gate.answer() {
+        said if said.is_empty() => String::new(),
+        said => format!(": {said}"),
+    };
     match waiting {
         Waiting::Settling(units) => (
             true,
@@ -260,30 +263,37 @@ fn updating(set: &UnitSet, waiting: &Waiting) -> (bool, &'static str, String) {
                 names(set, units)
             ),
         ),
-        Waiting::Handover {
-            primary,
+        Waiting::Leave {
+            units,
             overdue: false,
             ..
         } => (
             true,
-            "StepDown",
+            "LeaveRequested",
             format!(
-                "waits until {} has handed over the primary role",
-                names(set, &[*primary])
+                "waits until its topology lets {} go{}",
+                names(set, units),
+                answer()
             ),
         ),
-        Waiting::Handover {
-            primary,
+        Waiting::Leave {
+            units,
             overdue: true,
             ..
         } => (
             false,
-            "StepDownPending",
+            "LeavePending",
             format!(
-                "{} has not handed over the primary role within {} s; it is not restarted before",
-                names(set, &[*primary]),
-                STEP_DOWN_GRACE.as_secs()
+                "the topology has not let {} go within {} s; it is not taken down before{}",
+                names(set, units),
+                LEAVE_GRACE.as_secs(),
+                answer()
             ),
+        ),
+        Waiting::Maintenance(units) => (
+            false,
+            "Maintenance",
+            format!("{} is left alone: maintenance", names(set, units)),
         ),
         Waiting::Stuck(units) => (
             false,

@@ -158,16 +158,20 @@ fn a_forwarded_token_makes_a_modules_call_the_users() {
     let keys = Keys::new("k1");
     let verifier = Verifier::fixed(&snapshot(&keys));
     let call = Call::from("spiffe://upm/module/redis").token(&keys.token("users/alice", 300));
-    for path in [GET, WHO, VERIFY, LOGIN] {
+    for path in [GET, WHO, LOGIN] {
         let caller = call.caller(path, &verifier).expect("known");
         assert_eq!(caller.user(), Some("users/alice"), "{path}");
         assert_eq!(caller.module(), Some("redis"), "{path}");
     }
     // A bad token is not forgiven because a module brings it, unless no user is needed.
+    let call = Call::from("spiffe://upm/module/auth").token(&keys.token("users/alice", 300));
+    let caller = call.caller(VERIFY, &verifier).expect("a caller of it");
+    assert_eq!(caller.user(), Some("users/alice"));
     let stale = Call::from("spiffe://upm/module/redis").token(&keys.token("users/alice", -60));
     assert_eq!(stale.caller(GET, &verifier), Err("TOKEN_EXPIRED".into()));
-    let internal = stale.caller(VERIFY, &verifier).expect("a module");
-    assert_eq!(internal.principal, Principal::Module("redis".into()));
+    let stale_auth = Call::from("spiffe://upm/module/auth").token(&keys.token("users/alice", -60));
+    let internal = stale_auth.caller(VERIFY, &verifier).expect("a module");
+    assert_eq!(internal.principal, Principal::Module("auth".into()));
     assert_eq!(stale.caller(LOGIN, &verifier).expect("public").user(), None);
 }
 
@@ -181,10 +185,50 @@ fn modules_act_alone_but_the_gateway_does_not() {
     );
     let gateway = Call::from("spiffe://upm/module/gateway");
     assert_eq!(gateway.caller(GET, &verifier), Err("TOKEN_MISSING".into()));
-    assert!(
-        gateway.caller(VERIFY, &verifier).is_ok(),
-        "the gateway's own call of an internal method"
-    );
+}
+
+#[test]
+fn the_gateway_calls_no_internal_method_with_or_without_header() {
+    let keys = Keys::new("k1");
+    let verifier = Verifier::fixed(&snapshot(&keys));
+    for method in policy::METHODS {
+        if method.access != Access::Internal {
+            continue;
+        }
+        let call = || Call::from("spiffe://upm/module/gateway");
+        let refused = Err("MODULES_ONLY".to_owned());
+        assert_eq!(
+            call().caller(method.path, &verifier),
+            refused,
+            "{}",
+            method.path
+        );
+        let forwarded = call().forwarded("203.0.113.9");
+        assert_eq!(forwarded.caller(method.path, &verifier), refused);
+        let admin = call().token(&keys.token("users/root", 300));
+        assert_eq!(admin.caller(method.path, &verifier), refused);
+    }
+}
+
+#[test]
+fn a_module_calls_only_the_internal_methods_that_name_it() {
+    let verifier = Verifier::fixed(&snapshot(&Keys::new("k1")));
+    let refused = || Err("CALLER_NOT_ALLOWED".to_owned());
+    let is_open = |module: &str, path: &str| {
+        Call::from(&format!("spiffe://upm/module/{module}"))
+            .caller(path, &verifier)
+            .map(drop)
+    };
+    let join = "/upm.hub.v1.AgentAdminService/CreateJoinToken";
+    let apply = "/upm.hub.v1.LedgerService/ApplyObjects";
+    let watch = "/upm.auth.v1.PolicyService/WatchPolicy";
+    assert_eq!(is_open("auth", VERIFY), Ok(()));
+    assert_eq!(is_open("redis", VERIFY), refused());
+    assert_eq!(is_open("resource", join), Ok(()));
+    assert_eq!(is_open("redis", join), refused());
+    assert_eq!(is_open("redis", apply), Ok(()));
+    assert_eq!(is_open("user", apply), refused());
+    assert_eq!(is_open("user", watch), Ok(()));
 }
 
 #[test]

@@ -28,7 +28,7 @@ async fn a_panic_ends_its_call_and_no_other() {
     let world = World::new();
     let authority = Authority::create().expect("an authority");
     let served = serve(world.stack.clone(), &authority, ClientAuth::Required).await;
-    let mut client = remote(&served, &authority, "redis");
+    let mut client = remote(&served, &authority, "auth");
     let broken = client
         .get_user(world.by("users/root", get("users/panics")))
         .await
@@ -219,7 +219,7 @@ async fn a_stream_that_outlives_the_grace_is_told_to_go_elsewhere() {
     });
     let authority = Authority::create().expect("an authority");
     let served = serve(world.stack.clone(), &authority, ClientAuth::Required).await;
-    let mut client = remote(&served, &authority, "redis");
+    let mut client = remote(&served, &authority, "auth");
     let request = pb::WatchDisabledUsersRequest::default();
     let mut stream = client
         .watch_disabled_users(request)
@@ -347,4 +347,99 @@ async fn a_peer_that_never_finishes_its_handshake_is_let_go_with_the_drain() {
         .expect("in time")
         .expect("no panic")
         .expect("served");
+}
+
+/// A world that gives who shows no certificate two connections of one address, for a moment.
+fn wary() -> World {
+    World::with(Limits {
+        strangers: Some(Strangers {
+            connections_per_network: 2,
+            streams_per_connection: 4,
+            life: Duration::from_millis(300),
+        }),
+        ..Limits::default()
+    })
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_has_few_connections_and_little_time() {
+    let world = wary();
+    let authority = Authority::create().expect("an authority");
+    let served = serve(world.stack.clone(), &authority, ClientAuth::Optional).await;
+    // Who shows one is counted no more.
+    let mut known = remote(&served, &authority, "redis");
+    known.get_user(get("users/x")).await.expect("known");
+    let silent = [
+        TcpStream::connect(served.address).await.expect("connected"),
+        TcpStream::connect(served.address).await.expect("connected"),
+    ];
+    let mut third = TcpStream::connect(served.address).await.expect("connected");
+    let closed = tokio::time::timeout(Duration::from_secs(30), third.read(&mut [0; 1])).await;
+    assert!(
+        matches!(closed.expect("at once"), Ok(0) | Err(_)),
+        "it is closed"
+    );
+    known
+        .get_user(get("users/x"))
+        .await
+        .expect("others are served");
+    drop(silent);
+    let later = async {
+        while remote(&served, &authority, "redis")
+            .get_user(get("users/x"))
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let later = tokio::time::timeout(Duration::from_mins(1), later);
+    later.await.expect("places are given back");
+
+    let config = pinned_client_config(&authority.pin(), module("user"));
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let stream = TcpStream::connect(served.address).await.expect("connected");
+    let name = "127.0.0.1".to_owned().try_into().expect("a name");
+    let mut stranger = connector.connect(name, stream).await.expect("a handshake");
+    let ended = async {
+        let mut bytes = [0; 1024];
+        while matches!(stranger.read(&mut bytes).await, Ok(1..)) {}
+    };
+    let ended = tokio::time::timeout(Duration::from_mins(1), ended);
+    ended.await.expect("its life is over");
+    known
+        .get_user(get("users/x"))
+        .await
+        .expect("with a certificate it goes on");
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_gets_no_health_and_no_reflection() {
+    let world = wary();
+    let authority = Authority::create().expect("an authority");
+    let served = serve(world.stack.clone(), &authority, ClientAuth::Optional).await;
+    let nobody = client::connect_with(
+        vec![endpoint(served.address)],
+        pinned_client_config(&authority.pin(), module("user")),
+    );
+    let refused = HealthClient::new(nobody.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .expect_err("no health");
+    assert_eq!(refused.code(), Code::Unimplemented);
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let refused = ServerReflectionClient::new(nobody)
+        .server_reflection_info(futures::stream::iter([ask]))
+        .await
+        .expect_err("no reflection");
+    assert_eq!(refused.code(), Code::Unimplemented);
+    let identity = identity_of(&authority, &module("redis"));
+    let known = client::connect(vec![endpoint(served.address)], identity, module("user"));
+    HealthClient::new(known)
+        .check(HealthCheckRequest::default())
+        .await
+        .expect("known");
 }

@@ -1,0 +1,8 @@
+ALTER TABLE role_bindings ADD COLUMN user_uid VARCHAR(36) NOT NULL DEFAULT '';
+ALTER TABLE role_bindings ADD COLUMN project_uid VARCHAR(64) NOT NULL DEFAULT '';
+CREATE TABLE forgotten_projects (
+    uid       VARCHAR(64) NOT NULL PRIMARY KEY,
+    forget_us BIGINT NOT NULL
+);
+ALTER TABLE sessions ADD COLUMN secret VARCHAR(64) NOT NULL DEFAULT '';
+ALTER TABLE refresh_tokens ADD COLUMN used_by VARCHAR(64) NOT NULL DEFAULT '';
