@@ -9,20 +9,39 @@ export interface Tokens {
   token(stale?: string): Promise<string>;
 }
 
-/** Puts the token on a call. A unary call whose token was refused is made once more with a new one. */
+/**
+ * Puts the token on a call. A unary call whose token was refused is made once more with a new one. A stream whose token was refused ends;
+ * the token is exchanged, so that whoever opens the stream again comes with a new one.
+ */
 export function authorize(tokens: Tokens): Interceptor {
   return (next) => async (request) => {
     const token = await tokens.token();
     request.header.set("authorization", `Bearer ${token}`);
     try {
-      return await next(request);
+      const response = await next(request);
+      return response.stream ? { ...response, message: heard(response.message, tokens, token) } : response;
     } catch (error) {
+      if (request.stream) exchange(error, tokens, token);
       if (request.stream || ConnectError.from(error).code !== Code.Unauthenticated) throw error;
       const fresh = await tokens.token(token);
       request.header.set("authorization", `Bearer ${fresh}`);
       return next(request);
     }
   };
+}
+
+function exchange(error: unknown, tokens: Tokens, refused: string): void {
+  // That the session has ended is said by the session itself.
+  if (ConnectError.from(error).code === Code.Unauthenticated) tokens.token(refused).catch(() => undefined);
+}
+
+async function* heard<T>(messages: AsyncIterable<T>, tokens: Tokens, token: string): AsyncIterable<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    exchange(error, tokens, token);
+    throw error;
+  }
 }
 
 /** Without a token: only for the methods that everybody may call. */

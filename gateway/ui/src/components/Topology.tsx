@@ -6,6 +6,8 @@ export interface Node {
   /** Under the name: the role, in words. */
   role: string;
   detail: string;
+  /** Last line: for example whether it may take over. */
+  note: string;
   tone: Tone;
   /** 0 is the upper row. */
   row: number;
@@ -20,7 +22,7 @@ export interface Edge {
 }
 
 const WIDTH = 172;
-const HEIGHT = 76;
+const HEIGHT = 94;
 const GAP = 28;
 const FALL = 72;
 
@@ -92,6 +94,7 @@ export function Topology(props: {
               <strong>{node.id}</strong>
               <span className="node-role">{node.role}</span>
               <span className="dim">{node.detail}</span>
+              <span className="dim">{node.note}</span>
             </button>
           );
         })}

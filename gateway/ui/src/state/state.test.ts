@@ -125,7 +125,7 @@ describe("states", () => {
 
 describe("the topology", () => {
   it("puts rows in the middle, one under the other", () => {
-    const node = (id: string, row: number) => ({ id, row, role: "", detail: "", tone: "good" as const });
+    const node = (id: string, row: number) => ({ id, row, role: "", detail: "", note: "", tone: "good" as const });
     const { at, width } = place([node("a", 0), node("b", 1), node("c", 1)]);
     const [a, b, c] = ["a", "b", "c"].map((id) => at.get(id));
     expect(a && b && c && (b.x + c.x) / 2).toBe(a?.x);

@@ -1,5 +1,6 @@
 import { Button, NativeSelect, TextInput } from "@mantine/core";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useDebouncedValue } from "@mantine/hooks";
+import { useInfiniteQuery, useMutation, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { type SyntheticEvent, useState } from "react";
 import { explain } from "../../api/errors";
@@ -15,6 +16,7 @@ import { Card, Loading } from "../../components/Page";
 import { ReasonButton } from "../../components/Reason";
 import { useT } from "../../i18n";
 import { idOf } from "../../state/proto";
+import { useProjects, useRoles } from "../../auth/lists";
 
 const { method } = RoleService;
 
@@ -24,9 +26,17 @@ export function Bindings({ project }: { project: string }) {
   const queries = useQueryClient();
   const [adding, setAdding] = useState(false);
   const [taking, setTaking] = useState<RoleBinding>();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["bindings", project],
-    queryFn: ({ signal }) => api.roles.listRoleBindings({ project, pageSize: 1000 }, { signal }),
+  const [user, setUser] = useState("");
+  const [asked] = useDebouncedValue(user.trim(), 300);
+  const pages = useInfiniteQuery({
+    queryKey: ["bindings", project, asked],
+    queryFn: ({ pageParam, signal }) =>
+      api.roles.listRoleBindings(
+        { project, user: asked === "" ? "" : `users/${asked}`, pageToken: pageParam, pageSize: 200 },
+        { signal },
+      ),
+    initialPageParam: "",
+    getNextPageParam: (page) => (page.nextPageToken === "" ? undefined : page.nextPageToken),
   });
   const may = usePermissions("", [method.createRoleBinding, method.deleteRoleBinding]);
   const because = (which: (typeof method)[keyof typeof method]) => {
@@ -67,18 +77,32 @@ export function Bindings({ project }: { project: string }) {
         </ReasonButton>
       }
     >
-      {error ? (
-        <Failure problem={problemOf(error)} retry={() => void refetch()} />
-      ) : !data ? (
+      <div className="filters">
+        <TextInput
+          type="search"
+          aria-label={t("access.filterUser")}
+          placeholder={t("access.filterUser")}
+          value={user}
+          onChange={(event) => setUser(event.currentTarget.value)}
+        />
+      </div>
+      {pages.error ? (
+        <Failure problem={problemOf(pages.error)} retry={() => void pages.refetch()} />
+      ) : !pages.data ? (
         <Loading rows={3} />
       ) : (
         <DataTable
           label={project === "" ? t("access.bindings") : t("projects.members")}
-          rows={data.roleBindings}
+          rows={pages.data.pages.flatMap((page) => page.roleBindings)}
           columns={columns}
           rowId={(one) => one.name}
           empty={<Empty title={t("access.noBindings")} />}
         />
+      )}
+      {pages.hasNextPage && (
+        <Button variant="default" loading={pages.isFetchingNextPage} onClick={() => void pages.fetchNextPage()}>
+          {t("action.more")}
+        </Button>
       )}
       {adding && <Give project={project} close={() => setAdding(false)} done={again} />}
       {taking && (
@@ -100,14 +124,8 @@ export function Bindings({ project }: { project: string }) {
 function Give({ project: fixed, close, done }: { project: string; close: () => void; done: () => void }) {
   const t = useT();
   const [form, setForm] = useState({ user: "", role: "", project: fixed });
-  const roles = useQuery({
-    queryKey: ["roles"],
-    queryFn: ({ signal }) => api.roles.listRoles({ pageSize: 1000 }, { signal }),
-  });
-  const projects = useQuery({
-    queryKey: ["projects", "all"],
-    queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
-  });
+  const roles = useRoles();
+  const projects = useProjects();
   const give = useMutation({
     mutationFn: () =>
       api.roles.createRoleBinding({

@@ -1,4 +1,3 @@
-import { useQuery } from "@tanstack/react-query";
 import { Fragment } from "react";
 import { AuthService, PolicyService, RoleScope, RoleService } from "../../api/gen/upm/auth/v1/auth_pb";
 import { AgentAdminService } from "../../api/gen/upm/hub/v1/ledger_service_pb";
@@ -13,7 +12,6 @@ import {
 import { UserService } from "../../api/gen/upm/user/v1/user_pb";
 import { permissionOf } from "../../api/method";
 import { problemOf } from "../../api/problem";
-import { api } from "../../auth/current";
 import { Failure } from "../../components/Failure";
 import { Icon } from "../../components/Icon";
 import { Loading } from "../../components/Page";
@@ -21,6 +19,7 @@ import { useT } from "../../i18n";
 import { byResource, covers } from "../../state/matrix";
 import { idOf } from "../../state/proto";
 import { useEngines } from "../services/engines";
+import { useRoles } from "../../auth/lists";
 
 const SERVICES = [
   AuthService,
@@ -40,10 +39,7 @@ const SERVICES = [
 export function Roles() {
   const t = useT();
   const engines = useEngines();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["roles"],
-    queryFn: ({ signal }) => api.roles.listRoles({ pageSize: 1000 }, { signal }),
-  });
+  const { data, error, refetch } = useRoles();
   if (error) return <Failure problem={problemOf(error)} retry={() => void refetch()} />;
   if (!data) return <Loading />;
   const methods = [

@@ -1,4 +1,4 @@
-import { Button, PasswordInput, TextInput } from "@mantine/core";
+import { Button, NativeSelect, PasswordInput, TextInput } from "@mantine/core";
 import { useInfiniteQuery, useMutation, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { type SyntheticEvent, useMemo, useState } from "react";
@@ -28,9 +28,11 @@ export function Users() {
   const t = useT();
   const queries = useQueryClient();
   const [asked, setAsked] = useState<Asked>();
+  const [filter, setFilter] = useState("");
   const pages = useInfiniteQuery({
-    queryKey: ["users"],
-    queryFn: ({ pageParam, signal }) => api.users.listUsers({ pageToken: pageParam, pageSize: 200 }, { signal }),
+    queryKey: ["users", filter],
+    queryFn: ({ pageParam, signal }) =>
+      api.users.listUsers({ filter, pageToken: pageParam, pageSize: 200 }, { signal }),
     initialPageParam: "",
     getNextPageParam: (page) => (page.nextPageToken === "" ? undefined : page.nextPageToken),
   });
@@ -49,6 +51,16 @@ export function Users() {
         >
           {t("users.new")}
         </ReasonButton>
+        <NativeSelect
+          aria-label={t("users.mayLogin")}
+          value={filter}
+          onChange={(event) => setFilter(event.currentTarget.value)}
+          data={[
+            { value: "", label: t("users.all") },
+            { value: "disabled=false", label: t("users.mayLogin") },
+            { value: "disabled=true", label: t("users.disabled") },
+          ]}
+        />
         <span className="grow" />
         <AsOf at={pages.dataUpdatedAt} refresh={() => void pages.refetch()} />
       </div>

@@ -30,6 +30,7 @@ import { bytes, cpus } from "../../state/quantities";
 import { span } from "../../state/times";
 import { JoinSteps } from "./JoinCommand";
 import { usePageParams } from "../../state/route";
+import { useStorageClasses } from "../../auth/lists";
 
 const { method } = ClusterService;
 const agentMethod = AgentAdminService.method;
@@ -396,10 +397,7 @@ function Nodes({ parent }: { parent: string }) {
 
 function StorageClasses({ parent }: { parent: string }) {
   const t = useT();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["storageClasses", parent],
-    queryFn: ({ signal }) => api.storageClasses.listStorageClasses({ parent, pageSize: 1000 }, { signal }),
-  });
+  const { data, error, refetch } = useStorageClasses(parent);
   const columns = useMemo<ColumnDef<StorageClass>[]>(
     () => [
       {

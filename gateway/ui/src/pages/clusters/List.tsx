@@ -1,10 +1,8 @@
-import { useQuery } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { type Cluster, ClusterService, ClusterState } from "../../api/gen/upm/resource/v1/resource_pb";
 import { problemOf } from "../../api/problem";
-import { api } from "../../auth/current";
 import { usePermissions } from "../../auth/permissions";
 import { DataTable } from "../../components/DataTable";
 import { Empty, Failure } from "../../components/Failure";
@@ -16,14 +14,7 @@ import { Time } from "../../components/Time";
 import { useT } from "../../i18n";
 import { date, idOf } from "../../state/proto";
 import { bytes, cpus } from "../../state/quantities";
-
-/** Clusters; the API has no stream over them, so they are asked for again on focus. */
-export function useClusters() {
-  return useQuery({
-    queryKey: ["clusters"],
-    queryFn: ({ signal }) => api.clusters.listClusters({ pageSize: 1000 }, { signal }),
-  });
-}
+import { useClusters } from "../../auth/lists";
 
 export function ClustersPage() {
   const t = useT();

@@ -1,8 +1,7 @@
 import { Menu, NativeSelect, useMantineColorScheme } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate } from "@tanstack/react-router";
 import { Suspense, useState } from "react";
-import { api, session, usePhase } from "../../auth/current";
+import { session, usePhase } from "../../auth/current";
 import { Icon, type IconName } from "../../components/Icon";
 import { Loading } from "../../components/Page";
 import { choose, type Key, useLanguage, useT } from "../../i18n";
@@ -12,6 +11,7 @@ import { useServices } from "../services/engines";
 import { Keys } from "./Keys";
 import { Palette } from "./Palette";
 import { usePageSearch } from "../../state/route";
+import { useProjects } from "../../auth/lists";
 
 const NAV: { to: string; text: Key; icon: IconName }[] = [
   { to: "/", text: "nav.overview", icon: "overview" },
@@ -82,10 +82,7 @@ function ProjectFilter() {
   const t = useT();
   const navigate = useNavigate();
   const { project } = usePageSearch();
-  const { data } = useQuery({
-    queryKey: ["projects", "all"],
-    queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
-  });
+  const { data } = useProjects();
   const ids = data?.projects.map((one) => idOf(one.name)) ?? [];
   if (project !== undefined && !ids.includes(project)) ids.unshift(project);
   return (

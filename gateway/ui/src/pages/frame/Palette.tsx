@@ -1,13 +1,12 @@
-import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { api } from "../../auth/current";
 import { Dialog } from "../../components/Dialog";
 import { State } from "../../components/State";
 import { useT } from "../../i18n";
 import { idOf } from "../../state/proto";
 import { found, type Target } from "../../state/search";
 import { useServices } from "../services/engines";
+import { useClusters, useProjects } from "../../auth/lists";
 
 /** Search over everything; arrows choose, Enter opens. */
 export function Palette({ close }: { close: () => void }) {
@@ -16,14 +15,8 @@ export function Palette({ close }: { close: () => void }) {
   const { items } = useServices();
   const [search, setSearch] = useState("");
   const [at, setAt] = useState(0);
-  const clusters = useQuery({
-    queryKey: ["clusters"],
-    queryFn: ({ signal }) => api.clusters.listClusters({ pageSize: 1000 }, { signal }),
-  });
-  const projects = useQuery({
-    queryKey: ["projects", "all"],
-    queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
-  });
+  const clusters = useClusters();
+  const projects = useProjects();
   const pages: [string, string][] = [
     ["/", t("nav.overview")],
     ["/services", t("nav.services")],

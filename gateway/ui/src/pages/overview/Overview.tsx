@@ -15,7 +15,7 @@ import { useT } from "../../i18n";
 import { date, idOf } from "../../state/proto";
 import { bytes, cpus } from "../../state/quantities";
 import { wordsOf } from "../../state/words";
-import { useClusters } from "../clusters/List";
+import { useClusters } from "../../auth/lists";
 import { OperationsTable } from "../operations/OperationsTable";
 import { useEngines, useServices } from "../services/engines";
 import { ServiceLink } from "../services/generic/List";

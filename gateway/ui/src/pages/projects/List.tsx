@@ -1,5 +1,5 @@
 import { Button, TextInput } from "@mantine/core";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { type SyntheticEvent, useMemo, useState } from "react";
@@ -18,6 +18,7 @@ import { ReasonButton } from "../../components/Reason";
 import { Time } from "../../components/Time";
 import { useT } from "../../i18n";
 import { date, idOf } from "../../state/proto";
+import { useProjects } from "../../auth/lists";
 
 /** Use of a quota in words; 0 is none. */
 export function quotaText(used: number, limit: number): string {
@@ -27,10 +28,7 @@ export function quotaText(used: number, limit: number): string {
 export function ProjectsPage() {
   const t = useT();
   const [making, setMaking] = useState(false);
-  const { data, error, refetch, dataUpdatedAt } = useQuery({
-    queryKey: ["projects", "all"],
-    queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
-  });
+  const { data, error, refetch, dataUpdatedAt } = useProjects();
   const may = usePermissions("", [ProjectService.method.createProject]);
   const { allowed, permission } = may(ProjectService.method.createProject);
   const columns = useMemo<ColumnDef<Project>[]>(

@@ -19,6 +19,18 @@ export interface MemberView {
   message: string;
 }
 
+/** An election that was refused, and the way out of it. */
+export interface RefusalView {
+  /** Member that would lead; empty when no member with data can be asked. */
+  candidate: string;
+  /** What would be lost then, for people. */
+  loss: string;
+  /** Names exactly this candidate and this loss. */
+  lossId: string;
+  /** Each of these facts would make an election safe. */
+  missing: { name: string; satisfied: boolean; reason: string }[];
+}
+
 /** A service of any engine as pages show it. */
 export interface ServiceView {
   /** `projects/{project}/{collection}/{service}`. */
@@ -42,6 +54,8 @@ export interface ServiceView {
   conditions: { name: string; satisfied: boolean; reason: string }[];
   /** Name of the operation that goes on; empty when there is none. */
   operation: string;
+  /** Set while no primary can be elected without losing confirmed writes. */
+  refusal?: RefusalView;
   agentConnected: boolean;
   observed?: Date;
   created?: Date;
@@ -101,7 +115,16 @@ export interface Engine {
   /** A new spec with values to begin with. */
   draft: () => Values;
   methods: Record<
-    "list" | "create" | "update" | "delete" | "restart" | "switchover" | "scale" | "connection" | "password",
+    | "list"
+    | "create"
+    | "update"
+    | "delete"
+    | "restart"
+    | "switchover"
+    | "failover"
+    | "scale"
+    | "connection"
+    | "password",
     DescMethod
   >;
   watch: (engine: Engine) => Source<ServiceView>;
@@ -110,6 +133,8 @@ export interface Engine {
   delete: (service: ServiceView, policy: number, once: Once, signal?: AbortSignal) => Promise<Operation>;
   restart: (service: ServiceView, once: Once, signal?: AbortSignal) => Promise<Operation>;
   switchover: (service: ServiceView, target: string, once: Once, signal?: AbortSignal) => Promise<Operation>;
+  /** Accepts exactly the loss of this id. */
+  failover: (service: ServiceView, lossId: string, once: Once, signal?: AbortSignal) => Promise<Operation>;
   scale: (service: ServiceView, members: number, once: Once, signal?: AbortSignal) => Promise<Operation>;
   connection: (name: string, signal?: AbortSignal) => Promise<ConnectionView>;
   password: (name: string) => Promise<string>;

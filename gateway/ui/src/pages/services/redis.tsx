@@ -11,6 +11,7 @@ import {
   RedisServiceSchema,
   RedisSpecSchema,
   type RedisSpec,
+  type Refusal,
   type RetainedData,
   RetainedDataSchema,
   ServiceState,
@@ -23,9 +24,10 @@ import { Topology } from "../../components/Topology";
 import { useT } from "../../i18n";
 import { date, idOf, projectOf } from "../../state/proto";
 import { bytes } from "../../state/quantities";
+import { takeover } from "../../state/takeover";
 import type { Tone } from "../../state/words";
 import { wordOf } from "../../state/words";
-import type { Engine, MemberView, ServiceView } from "./model";
+import type { Engine, MemberView, RefusalView, ServiceView } from "./model";
 
 const client = createClient(RedisServices, transport);
 const { method } = RedisServices;
@@ -41,6 +43,16 @@ function member(one: RedisMember): MemberView {
     ...(one.lagBytes >= 0n && { lag: Number(one.lagBytes) }),
     node: one.node,
     message: one.message,
+  };
+}
+
+function refusal(one: Refusal): RefusalView {
+  const { candidate, loss, lossId, missing } = one;
+  return {
+    candidate,
+    loss,
+    lossId,
+    missing: missing.map(({ name, satisfied, reason }) => ({ name, satisfied, reason })),
   };
 }
 
@@ -69,6 +81,7 @@ export function view(service: RedisService, engine: Engine): ServiceView {
     readOnly: status?.readonlyAddress ?? "",
     conditions: status?.conditions.map(({ name, satisfied, reason }) => ({ name, satisfied, reason })) ?? [],
     operation: status?.operation ?? "",
+    ...(status?.refusal && { refusal: refusal(status.refusal) }),
     agentConnected: status?.agentConnected ?? false,
     ...(observed && { observed }),
     ...(created && { created }),
@@ -99,10 +112,18 @@ async function* changes(engine: Engine, resumeToken: string, signal: AbortSignal
   }
 }
 
+/** Whether a member may take over, in few words. */
+const SHORT = {
+  leads: "takeover.shortLeads",
+  yes: "takeover.shortYes",
+  loss: "takeover.shortLoss",
+  no: "takeover.shortNo",
+} as const;
+
 /** One primary, and replicas that follow it. */
 function Picture(props: { service: ServiceView; selected: string | undefined; onSelect: (member: string) => void }) {
   const t = useT();
-  const { members, primary, epoch } = props.service;
+  const { members, primary, epoch, refusal } = props.service;
   const isPrimary = (one: MemberView) => one.role === "PRIMARY";
   const tone = (one: MemberView): Tone => (!one.ready ? "bad" : isPrimary(one) || one.linkUp ? "good" : "warn");
   return (
@@ -116,6 +137,7 @@ function Picture(props: { service: ServiceView; selected: string | undefined; on
           t(wordOf("role", one.role).text) +
           (isPrimary(one) ? ` · ${t("topology.epoch", { epoch: String(epoch) })}` : ""),
         detail: one.ready ? one.node : t("member.notReady"),
+        note: t(SHORT[takeover(one, refusal).able]),
         tone: tone(one),
         row: isPrimary(one) ? 0 : 1,
       }))}
@@ -162,6 +184,7 @@ export const engine: Engine = {
     delete: method.deleteRedisService,
     restart: method.restartRedisService,
     switchover: method.switchoverRedisService,
+    failover: method.failoverRedisService,
     scale: method.horizontalScaleRedisService,
     connection: method.getConnection,
     password: method.getPassword,
@@ -196,6 +219,8 @@ export const engine: Engine = {
   restart: ({ name }, once, signal) => client.restartRedisService({ name, ...once }, { ...(signal && { signal }) }),
   switchover: ({ name, epoch }, target, once, signal) =>
     client.switchoverRedisService({ name, target, expectedEpoch: epoch, ...once }, { ...(signal && { signal }) }),
+  failover: ({ name, epoch }, acceptLoss, once, signal) =>
+    client.failoverRedisService({ name, acceptLoss, expectedEpoch: epoch, ...once }, { ...(signal && { signal }) }),
   scale: ({ name }, members, once, signal) =>
     client.horizontalScaleRedisService({ name, members, ...once }, { ...(signal && { signal }) }),
   connection: async (name, signal) => {

@@ -1,10 +1,8 @@
-import { useQuery } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import type { Software } from "../../api/gen/upm/resource/v1/resource_pb";
 import { problemOf } from "../../api/problem";
-import { api } from "../../auth/current";
 import { DataTable } from "../../components/DataTable";
 import { Empty, Failure } from "../../components/Failure";
 import { AsOf } from "../../components/Freshness";
@@ -12,13 +10,11 @@ import { Loading, Page } from "../../components/Page";
 import { State } from "../../components/State";
 import { useT } from "../../i18n";
 import { idOf } from "../../state/proto";
+import { useCatalogue } from "../../auth/lists";
 
 export function SoftwareListPage() {
   const t = useT();
-  const { data, error, refetch, dataUpdatedAt } = useQuery({
-    queryKey: ["software", "all"],
-    queryFn: ({ signal }) => api.software.listSoftware({ pageSize: 1000 }, { signal }),
-  });
+  const { data, error, refetch, dataUpdatedAt } = useCatalogue();
   const columns = useMemo<ColumnDef<Software>[]>(
     () => [
       {

@@ -2,8 +2,36 @@ import { NativeSelect, NumberInput } from "@mantine/core";
 import { useState } from "react";
 import { useT } from "../../../i18n";
 import { bytes } from "../../../state/quantities";
-import type { ServiceView } from "../model";
+import type { RefusalView, ServiceView } from "../model";
 import { ActionDialog } from "./ActionDialog";
+
+/** Accepts the loss that was stated when the window was opened; another one that comes meanwhile is not accepted in its place. */
+export function FailoverAction({ service, refusal, close }: Props & { refusal: RefusalView }) {
+  const t = useT();
+  return (
+    <ActionDialog
+      title={t("failover.title", { name: service.id })}
+      confirm={t("failover.accept")}
+      danger
+      typed={refusal.lossId}
+      input={[service.name, refusal.lossId, service.refusal?.lossId, String(service.epoch)]}
+      run={(once, signal) => service.engine.failover(service, refusal.lossId, once, signal)}
+      close={close}
+    >
+      {() => (
+        <>
+          <p>{t("failover.would", { member: refusal.candidate })}</p>
+          <div className="notice" data-tone="bad">
+            {refusal.loss}
+          </div>
+          <p>
+            {t("failover.id")} <code>{refusal.lossId}</code>
+          </p>
+        </>
+      )}
+    </ActionDialog>
+  );
+}
 
 interface Props {
   service: ServiceView;

@@ -1,12 +1,11 @@
 import { NativeSelect, Textarea, TextInput } from "@mantine/core";
 import { getOption, hasOption } from "@bufbuild/protobuf";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { uuid } from "../../../api/base";
 import { field_behavior, FieldBehavior } from "../../../api/gen/google/api/field_behavior_pb";
 import { problemOf } from "../../../api/problem";
-import { api } from "../../../auth/current";
 import { usePermissions } from "../../../auth/permissions";
 import { Empty, Failure } from "../../../components/Failure";
 import { type Editing, EnumSelect, MessageForm, text, type Values } from "../../../components/MessageForm";
@@ -22,16 +21,14 @@ import type { Engine, Wish } from "../model";
 import { usePlan } from "./ActionDialog";
 import { usePackage } from "./ServiceParameters";
 import { usePageSearch } from "../../../state/route";
+import { useClusters, useProjects, useStorageClasses } from "../../../auth/lists";
 
 export function CreatePage() {
   const t = useT();
   const engines = useEngines();
   const [collection, setCollection] = useState(engines[0]?.collection ?? "");
   const engine = engines.find((one) => one.collection === collection);
-  const projects = useQuery({
-    queryKey: ["projects", "all"],
-    queryFn: ({ signal }) => api.projects.listProjects({ pageSize: 1000 }, { signal }),
-  });
+  const projects = useProjects();
   const crumbs = [{ to: "/services", text: t("nav.services") }];
   if (projects.error) {
     return (
@@ -241,10 +238,7 @@ function Wizard(props: {
 
 function ClusterChoice({ editing }: { editing: Editing }) {
   const t = useT();
-  const { data } = useQuery({
-    queryKey: ["clusters"],
-    queryFn: ({ signal }) => api.clusters.listClusters({ pageSize: 1000 }, { signal }),
-  });
+  const { data } = useClusters();
   // Who may not list clusters can still type one.
   if (!data) {
     return (
@@ -296,17 +290,10 @@ function VersionChoice({ editing, versions }: { editing: Editing; versions: stri
 
 function StorageClassChoice({ editing, cluster }: { editing: Editing; cluster: string }) {
   const t = useT();
-  const clusters = useQuery({
-    queryKey: ["clusters"],
-    queryFn: ({ signal }) => api.clusters.listClusters({ pageSize: 1000 }, { signal }),
-  });
+  const clusters = useClusters();
   const only = clusters.data?.clusters.length === 1 ? (clusters.data.clusters[0]?.name ?? "") : "";
   const parent = cluster === "" ? only : cluster;
-  const { data } = useQuery({
-    queryKey: ["storageClasses", parent],
-    queryFn: ({ signal }) => api.storageClasses.listStorageClasses({ parent, pageSize: 1000 }, { signal }),
-    enabled: parent !== "",
-  });
+  const { data } = useStorageClasses(parent);
   return (
     <NativeSelect
       label={editing.label}

@@ -13,16 +13,18 @@ import { useT } from "../../../i18n";
 import { OperationsTable } from "../../operations/OperationsTable";
 import { Follow } from "../../operations/Follow";
 import { useServices } from "../engines";
-import type { ServiceView } from "../model";
-import { RestartAction, ScaleAction, SwitchoverAction } from "./Actions";
+import type { RefusalView, ServiceView } from "../model";
+import { FailoverAction, RestartAction, ScaleAction, SwitchoverAction } from "./Actions";
 import { Connection } from "./Connection";
 import { DangerZone } from "./Danger";
+import { Logs } from "./Logs";
 import { Overview } from "./Overview";
+import { RefusedElection } from "./Refusal";
 import { ServiceParameters } from "./ServiceParameters";
 import { useReasons } from "./reasons";
 import { usePageParams, usePageSearch } from "../../../state/route";
 
-const TABS = ["overview", "connection", "operations", "parameters", "settings"] as const;
+const TABS = ["overview", "connection", "operations", "parameters", "logs", "settings"] as const;
 
 export function ServicePage() {
   const t = useT();
@@ -76,11 +78,13 @@ function Shown(props: {
   const reasons = useReasons(service, may, gone);
   const [action, setAction] = useState<"restart" | "scale">();
   const [target, setTarget] = useState<string>();
+  const [accepting, setAccepting] = useState<RefusalView>();
   const titles: Record<(typeof TABS)[number], string> = {
     overview: t("service.overview"),
     connection: t("service.connection"),
     operations: t("nav.operations"),
     parameters: t("field.parameters"),
+    logs: t("logs.title"),
     settings: t("service.settings"),
   };
   return (
@@ -126,6 +130,9 @@ function Shown(props: {
           {t("service.agentAway", { cluster: service.cluster })} <Time at={service.observed} />
         </div>
       )}
+      {!gone && service.refusal && (
+        <RefusedElection refusal={service.refusal} reason={reasons.failover} accept={setAccepting} />
+      )}
       {service.operation !== "" && !gone && (
         <section className="card" aria-label={t("service.now")}>
           <Follow name={service.operation} compact />
@@ -162,6 +169,9 @@ function Shown(props: {
         <Tabs.Panel value="parameters">
           <ServiceParameters service={service} />
         </Tabs.Panel>
+        <Tabs.Panel value="logs">
+          <Logs service={service} />
+        </Tabs.Panel>
         <Tabs.Panel value="settings">
           <DangerZone service={service} reasons={reasons} />
         </Tabs.Panel>
@@ -171,6 +181,7 @@ function Shown(props: {
       {target !== undefined && (
         <SwitchoverAction service={service} target={target} close={() => setTarget(undefined)} />
       )}
+      {accepting && <FailoverAction service={service} refusal={accepting} close={() => setAccepting(undefined)} />}
     </Page>
   );
 }

@@ -12,6 +12,7 @@ import { Time } from "../../../components/Time";
 import { useT } from "../../../i18n";
 import { idOf } from "../../../state/proto";
 import { bytes } from "../../../state/quantities";
+import { type Takeover, takeover } from "../../../state/takeover";
 import type { MemberView, ServiceView } from "../model";
 
 /** Picture, members, conditions. */
@@ -46,6 +47,12 @@ export function Overview(props: {
         accessorFn: (one) => one.lag ?? -1,
         cell: ({ row }) => (row.original.lag === undefined ? "–" : bytes(row.original.lag)),
       },
+      {
+        id: "takeover",
+        header: t("takeover.title"),
+        accessorFn: (one) => takeover(one, service.refusal).able,
+        cell: ({ row }) => <TakeoverText taking={takeover(row.original, service.refusal)} />,
+      },
       { id: "node", header: t("member.node"), accessorKey: "node" },
       { id: "version", header: t("field.version"), accessorKey: "version" },
       {
@@ -54,9 +61,8 @@ export function Overview(props: {
         enableSorting: false,
         cell: ({ row }) => <Mono text={row.original.address} />,
       },
-      { id: "message", header: t("services.why"), enableSorting: false, accessorKey: "message" },
     ],
-    [t],
+    [t, service.refusal],
   );
   return (
     <div className="columns">
@@ -72,16 +78,12 @@ export function Overview(props: {
             />
           )}
           {member && (
-            <div className="chosen" role="status">
-              <strong>{member.name}</strong> {member.message}
-              <ReasonButton
-                size="compact-sm"
-                reason={member.name === service.primary ? t("member.isPrimary") : props.switchoverReason}
-                onClick={() => props.onSwitchover(member.name)}
-              >
-                {t("member.makePrimary")}
-              </ReasonButton>
-            </div>
+            <Chosen
+              member={member}
+              service={service}
+              reason={props.switchoverReason}
+              onSwitchover={() => props.onSwitchover(member.name)}
+            />
           )}
         </Card>
         <Card title={t("service.conditions")}>
@@ -129,5 +131,47 @@ export function Overview(props: {
         </Card>
       </div>
     </div>
+  );
+}
+
+/** What is known of a chosen member, and what can be done with it. */
+function Chosen(props: {
+  member: MemberView;
+  service: ServiceView;
+  reason: string | undefined;
+  onSwitchover: () => void;
+}) {
+  const t = useT();
+  const { member, service } = props;
+  const taking = takeover(member, service.refusal);
+  const why = t(taking.text, taking.values);
+  const able = taking.able === "yes" ? props.reason : [why, ...taking.facts].join(" ");
+  return (
+    <div className="chosen" role="status">
+      <strong>{member.name}</strong> <TakeoverText taking={taking} />
+      <ReasonButton
+        size="compact-sm"
+        reason={member.name === service.primary ? t("member.isPrimary") : able}
+        onClick={props.onSwitchover}
+      >
+        {t("member.makePrimary")}
+      </ReasonButton>
+    </div>
+  );
+}
+
+/** Whether a member may take over, and why not. */
+function TakeoverText({ taking }: { taking: Takeover }) {
+  const t = useT();
+  return (
+    <span data-takeover={taking.able}>
+      {t(taking.text, taking.values)}
+      {taking.facts.map((fact) => (
+        <span key={fact} className="dim">
+          {" "}
+          {fact}
+        </span>
+      ))}
+    </span>
   );
 }

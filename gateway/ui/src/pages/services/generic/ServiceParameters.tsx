@@ -6,13 +6,11 @@ import { Card, Loading } from "../../../components/Page";
 import { Parameters } from "../../../components/Parameters";
 import { useT } from "../../../i18n";
 import type { ServiceView } from "../model";
+import { useCatalogue } from "../../../auth/lists";
 
 /** The package of a type and version, with its parameters. */
 export function usePackage(type: string, version: string) {
-  const list = useQuery({
-    queryKey: ["software", "all"],
-    queryFn: ({ signal }) => api.software.listSoftware({ pageSize: 1000 }, { signal }),
-  });
+  const list = useCatalogue();
   const known = (list.data?.software ?? []).filter((one) => one.type === type);
   const enabled = known.filter((one) => one.enabled);
   const name = (version === "" ? enabled : known).find((one) => version === "" || one.version === version)?.name ?? "";

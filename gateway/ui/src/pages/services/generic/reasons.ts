@@ -12,9 +12,12 @@ export function useReasons(service: ServiceView, may: May, gone: boolean): Recor
     const { allowed, permission } = may(service.engine.methods[act]);
     if (allowed === undefined) return t("forbidden.asking");
     if (!allowed) return t("forbidden.permission", { permission, project: service.project });
-    const changes = act === "restart" || act === "switchover" || act === "scale" || act === "delete";
+    const changes =
+      act === "restart" || act === "switchover" || act === "failover" || act === "scale" || act === "delete";
     if (changes && service.operation !== "") return t("forbidden.busy");
     if (act === "switchover" && service.members.length < 2) return t("forbidden.single");
+    if (act === "failover" && !service.refusal) return t("failover.nothing");
+    if (act === "failover" && service.refusal?.candidate === "") return t("failover.nobody");
     return undefined;
   };
   return {
@@ -24,6 +27,7 @@ export function useReasons(service: ServiceView, may: May, gone: boolean): Recor
     delete: reason("delete"),
     restart: reason("restart"),
     switchover: reason("switchover"),
+    failover: reason("failover"),
     scale: reason("scale"),
     connection: reason("connection"),
     password: reason("password"),
