@@ -1,18 +1,6 @@
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import {
-  adminPassword,
-  badge,
-  base,
-  cli,
-  close,
-  fillLogin,
-  freshPlatform,
-  launch,
-  login,
-  restartPlatform,
-  watched,
-} from "./world";
+import { adminPassword, badge, base, cli, close, launch, login, restartPlatform, script, watched } from "./world";
 
 let browser: Browser;
 beforeAll(async () => {
@@ -22,41 +10,14 @@ afterAll(async () => {
   await browser.close();
 });
 
-describe("the first start", () => {
-  it("makes the administrator, who can log in again", async () => {
-    const fresh = await freshPlatform(18_380);
-    const { context, faults } = await watched(browser);
-    try {
-      const page = await context.newPage();
-      await page.goto(fresh.base);
-      await page.getByRole("link", { name: "First start" }).click();
-      const [token, password, again] = [0, 1, 2].map((at) => page.locator("input[type=password]").nth(at));
-      await token?.fill("not the token");
-      await password?.fill("correct horse battery");
-      await again?.fill("correct horse battery");
-      await page.getByRole("button", { name: "Create the administrator" }).click();
-      await page.getByText("This is not the set-up token.").waitFor();
-      await token?.fill(fresh.token);
-      await page.getByRole("button", { name: "Create the administrator" }).click();
-      await page.getByText("No cluster has joined yet.").waitFor();
-      await page.getByRole("button", { name: "admin" }).click();
-      await page.getByRole("menuitem", { name: "Log out" }).click();
-      await fillLogin(page, "admin", "wrong password!");
-      await page.getByText("User or password is wrong.").waitFor();
-      await fillLogin(page, "admin", "correct horse battery");
-      await page.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
-    } finally {
-      fresh.stop();
-    }
-    await close(context, faults);
-  });
-});
-
 describe("the life of a service", () => {
   const id = `ui${Date.now().toString(36)}`;
   let context: BrowserContext;
   let faults: string[];
   let page: Page;
+  /** Who is drawn as the primary. */
+  const leader = async () =>
+    (await page.locator(".node", { hasText: "Primary" }).locator("strong").textContent({ timeout: 60_000 })) ?? "";
   beforeAll(async () => {
     ({ context, faults } = await watched(browser));
     page = await context.newPage();
@@ -82,12 +43,35 @@ describe("the life of a service", () => {
     await page.getByRole("textbox", { name: "Memory", exact: true }).fill("128Mi");
     // The node has two CPUs, and "demo" has most of them.
     await page.getByRole("textbox", { name: "CPU", exact: true }).fill("50m");
-    await page.getByRole("textbox", { name: "Members", exact: true }).fill("2");
     await page.getByText("record", { exact: false }).first().waitFor();
     await page.locator("button:not([aria-disabled=true])", { hasText: /^Create$/ }).click();
     await page.getByRole("heading", { name: id, level: 1 }).waitFor();
     await badge(page).getByText("Ready").waitFor({ timeout: 110_000 });
-    await page.getByRole("button", { name: new RegExp(`^${id}-1`) }).waitFor();
+    await page.getByRole("button", { name: new RegExp(`^${id}-2`) }).waitFor();
+  });
+
+  it("says of each member whether it may take over, and why not", async () => {
+    const row = (member: string) => page.getByRole("row", { name: new RegExp(`^${member}\\b`) });
+    await row(await leader())
+      .getByText("It leads.")
+      .waitFor();
+    const replica = (await leader()).endsWith("-0") ? `${id}-1` : `${id}-0`;
+    await row(replica)
+      .getByText(/^It may, (at once|once it has)/)
+      .waitFor();
+  });
+
+  it("shows the election after its primary was killed, without a reload", async () => {
+    await page.evaluate(() => ((window as unknown as { kept: number }).kept = 1));
+    const before = await leader();
+    script('kubectl -n demo delete pod "$1" --grace-period=0 --force --wait=false 2>/dev/null', before);
+    await expect.poll(leader, { timeout: 60_000 }).not.toBe(before);
+    await page
+      .getByText(/epoch [2-9]/)
+      .first()
+      .waitFor();
+    await badge(page).getByText("Ready").waitFor({ timeout: 90_000 });
+    expect(await page.evaluate(() => (window as unknown as { kept: number }).kept)).toBe(1);
   });
 
   it("is in the list, and is found by the keyboard", async () => {
@@ -108,10 +92,7 @@ describe("the life of a service", () => {
   });
 
   it("gets another primary by a click on a member", async () => {
-    const primary = page.locator(".node", { hasText: "Primary" });
-    await primary.waitFor();
-    const before = (await primary.locator("strong").textContent()) ?? "";
-    const other = before.endsWith("-0") ? `${id}-1` : `${id}-0`;
+    const other = (await leader()).endsWith("-0") ? `${id}-1` : `${id}-0`;
     await page.locator(".node", { hasText: other }).click();
     await page.getByRole("button", { name: "Make it the primary" }).click();
     const dialog = page.getByRole("dialog");
@@ -126,11 +107,10 @@ describe("the life of a service", () => {
     await page.evaluate(() => ((window as unknown as { kept: number }).kept = 1));
     restartPlatform();
     await page.locator('.page-title [data-link="connected"]').waitFor({ timeout: 60_000 });
-    cli("redis", "scale", id, "--project", "demo", "--members", "1");
-    await page.locator(".node").nth(1).waitFor({ state: "detached", timeout: 90_000 });
-    await page.locator(".columns").getByText("Members").first().waitFor();
+    cli("redis", "scale", id, "--project", "demo", "--members", "2");
+    await page.locator(".node").nth(2).waitFor({ state: "detached", timeout: 90_000 });
     expect(await page.evaluate(() => (window as unknown as { kept: number }).kept)).toBe(1);
-    expect(await page.locator(".node").count()).toBe(1);
+    expect(await page.locator(".node").count()).toBe(2);
   });
 
   it("is scaled, and its plan comes first", async () => {
@@ -142,12 +122,20 @@ describe("the life of a service", () => {
       .getByText(/1 to 9|between 1 and 9/)
       .last()
       .waitFor();
-    await dialog.getByRole("textbox", { name: "Members", exact: true }).fill("2");
+    await dialog.getByRole("textbox", { name: "Members", exact: true }).fill("3");
     await dialog.getByText("Risk:").waitFor();
     await dialog.locator("button:not([aria-disabled=true])", { hasText: "Scale" }).click();
     await dialog.getByText("Succeeded").waitFor({ timeout: 100_000 });
     await dialog.getByRole("button", { name: "Close" }).last().click();
-    await page.locator(".node").nth(1).waitFor({ timeout: 30_000 });
+    await page.locator(".node").nth(2).waitFor({ timeout: 30_000 });
+  });
+
+  it("shows the log of a member, live", async () => {
+    await page.getByRole("tab", { name: "Logs" }).click();
+    const log = page.getByRole("log");
+    await expect.poll(() => log.textContent(), { timeout: 30_000 }).toMatch(/redis/i);
+    await page.getByRole("searchbox", { name: "Filter lines" }).fill("no line has this");
+    await page.getByText(/^0 of [1-9]/).waitFor();
   });
 
   it("shows the password only when it is asked for", async () => {

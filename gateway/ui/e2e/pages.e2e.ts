@@ -14,6 +14,7 @@ const PAGES: [string, string, string][] = [
   ["service-connection", "/services/demo/redisServices/demo?tab=connection", "Show the password"],
   ["service-operations", "/services/demo/redisServices/demo?tab=operations", "Succeeded"],
   ["service-parameters", "/services/demo/redisServices/demo?tab=parameters", "appendfsync"],
+  ["service-logs", "/services/demo/redisServices/demo?tab=logs", "Follow the end"],
   ["service-settings", "/services/demo/redisServices/demo?tab=settings", "Danger zone"],
   ["operations", "/operations", "redis.create"],
   ["clusters", "/clusters", "Healthy"],
@@ -31,6 +32,8 @@ const PAGES: [string, string, string][] = [
   ["not-found", "/nowhere", "There is no such page."],
 ];
 
+/** Pictures are made only when somebody asks for them: a test run leaves the tree as it is. */
+const PICTURES = process.env["UI_PICTURES"] === "1";
 const pictures = join(import.meta.dirname, "../../../docs/ui");
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -63,6 +66,7 @@ describe.each(["light", "dark"] as const)("in %s colours", (colors) => {
   let faults: string[];
   let context: Awaited<ReturnType<typeof watched>>["context"];
   const take = async (name: string) => {
+    if (!PICTURES) return;
     await page.screenshot({ path: join(pictures, `${name}-${colors}.png`), fullPage: true, animations: "disabled" });
   };
   beforeAll(async () => {

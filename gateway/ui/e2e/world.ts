@@ -1,6 +1,5 @@
-import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { expect } from "vitest";
@@ -19,60 +18,31 @@ export function cli(...args: string[]): string {
   return execFileSync(upm, args, { encoding: "utf8", env: { ...process.env, UPM_CONFIG: join(home, "login.json") } });
 }
 
-/** Ends the platform's process, gateway and all, and starts it again. */
-export function restartPlatform(): void {
-  const script = `set -eu; HERE=${root}/integration; ROOT=${root}; . "$HERE/installation.sh"; platform_stop; platform_up`;
-  execFileSync("bash", ["-c", script], { stdio: "ignore" });
-}
-
-/** A platform of its own that nobody has set up; it has no cluster. */
-export async function freshPlatform(port: number): Promise<{ base: string; token: string; stop: () => void }> {
-  const data = mkdtempSync(join(tmpdir(), "upm-ui-"));
-  const listen = `127.0.0.1:${port}`;
-  const child = spawn(
-    upm,
-    [
-      "dev",
-      "--data",
-      data,
-      "--listen",
-      listen,
-      "--agent-listen",
-      `127.0.0.1:${port + 1}`,
-      "--agent-address",
-      `127.0.0.1:${port + 1}`,
-    ],
-    { stdio: "ignore" },
-  );
-  const until = Date.now() + 90_000;
-  for (;;) {
-    const up = await fetch(`http://${listen}/healthz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (up) break;
-    if (Date.now() > until) throw new Error("the platform does not start");
-    await new Promise((resolve) => setTimeout(resolve, 250));
-  }
-  return {
-    base: `http://${listen}`,
-    token: readFileSync(join(data, "setup-token"), "utf8").trim(),
-    stop: () => child.kill(),
-  };
-}
-
-/** Chromium as Debian packages it. */
-export const launch = (): Promise<Browser> =>
-  chromium.launch({
-    executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+/** A line of the scripts that keep the platform of `make up`: `kubectl` is that of its cluster. */
+export function script(line: string, ...values: string[]): string {
+  const whole = `set -eu; HERE=${root}/integration; ROOT=${root}; . "$HERE/installation.sh"; ${line}`;
+  return execFileSync("bash", ["-c", whole, "bash", ...values], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
   });
+}
+
+/** Ends the platform's process, gateway and all, and starts it again. */
+export const restartPlatform = (): string => script("platform_stop; platform_up");
+
+/** What Chromium, as Debian packages it, is started with. */
+export const BROWSER = {
+  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+};
+
+export const launch = (): Promise<Browser> => chromium.launch(BROWSER);
 
 /** What no page may do: break its policy, fail, call elsewhere. */
-export async function watched(browser: Browser, colors: "light" | "dark" = "light") {
+export async function watched(browser: Browser, colors: "light" | "dark" = "light", locale = "en-US") {
   const context = await browser.newContext({
     viewport: { width: 1360, height: 900 },
-    locale: "en-US",
+    locale,
     colorScheme: colors,
     reducedMotion: "reduce",
   });

@@ -1,7 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { TokenResponse } from "../api/gen/upm/auth/v1/auth_pb";
-import type { Tokens } from "../api/transport";
+import type { Tokens } from "../api/authorize";
 
 /** Where the session is. `expired`: somebody was logged in and has to say the password again; the page stays. */
 export type Phase = "starting" | "out" | "in" | "expired";

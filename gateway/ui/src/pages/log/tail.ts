@@ -4,9 +4,11 @@ import { Watch } from "../../api/watch";
 
 /** New entries; a stream that is cut goes on after the last one that came. */
 export function tail(client: Client<typeof OperatorLogService>, filter: string): Watch<Entry> {
-  let last = 0n;
+  let last: bigint | undefined;
   return new Watch<Entry>(
     async function* (_token, signal) {
+      // Where it began is known before the stream is: of one that is cut before its first entry nothing is lost.
+      last ??= (await client.listEntries({ pageSize: 1 }, { signal })).entries[0]?.sequence ?? 0n;
       for await (const entry of client.tailEntries({ filter, afterSequence: last }, { signal })) {
         last = entry.sequence;
         yield { kind: "put", key: entry.name, value: entry };
