@@ -25,7 +25,7 @@ ui: ## the browser UI, for the gateway's build to take in
 
 ui-test: ## the browser UI in Chromium, against the platform of `make up`; makes the pictures in docs/ui
 	integration/ui.sh packages
-	npm --prefix gateway/ui run --silent e2e
+	UI_PICTURES=1 npm --prefix gateway/ui run --silent e2e
 
 simulate: ## the link of hub and agent through faults: SEEDS=10000, or SEED=n to replay one
 	cargo test --release --locked -p upm-agent --lib -- --nocapture simulation::tests

@@ -40,7 +40,7 @@ describe("the first start", () => {
     await fillLogin(page, "admin", platform.password);
     await page.getByRole("heading", { name: "Overview", level: 1 }).waitFor();
     await close(context, faults);
-    platform.logIn();
+    await platform.logIn();
   });
 });
 
@@ -64,7 +64,7 @@ describe("the page's policy", () => {
 
   it("is not needed for texts of others: they are shown as text", async () => {
     const evil = `<img src=x onerror="document.title='ran'"><script>document.title='ran'</script>`;
-    platform.cli("project", "create", "evil", "--display-name", evil);
+    await platform.cli("project", "create", "evil", "--display-name", evil);
     const { context, faults } = await watched(browser);
     const page = await context.newPage();
     await login(page, "admin", platform.password, platform.base);
@@ -84,9 +84,9 @@ describe("an open page", () => {
   let faults: string[];
   let page: Page;
   const made: string[] = [];
-  const make = (id: string) => {
+  const make = async (id: string) => {
     made.push(id);
-    platform.cli("project", "create", id);
+    await platform.cli("project", "create", id);
   };
   /** Projects of the log's entries, from the newest. */
   const shown = () =>
@@ -111,19 +111,19 @@ describe("an open page", () => {
   });
 
   it("hears of what happens, in its order", async () => {
-    make("one");
-    make("two");
+    await make("one");
+    await make("two");
     await each();
   });
 
   it("over a cut network loses nothing and shows nothing twice", async () => {
     wire.cut();
-    make("three");
-    make("four");
+    await make("three");
+    await make("four");
     await page.locator("main").getByText("Reconnecting").waitFor();
     await page.locator("main").getByText("Nothing heard since").waitFor();
     wire.mend();
-    make("five");
+    await make("five");
     await each();
     await link("connected");
   });
@@ -132,7 +132,7 @@ describe("an open page", () => {
     await platform.stop();
     await page.locator("main").getByText("Reconnecting").waitFor();
     await platform.start();
-    make("six");
+    await make("six");
     await each();
     await link("connected");
   });
@@ -149,7 +149,7 @@ describe("an open page", () => {
     wire.cut();
     await page.locator("main").getByText("Reconnecting").waitFor();
     wire.mend();
-    make("seven");
+    await make("seven");
     await each();
     expect([refused, asked.filter((one) => one === "Refresh").length]).toEqual([1, 1]);
     await page.unroute("**/TailEntries");

@@ -6,7 +6,7 @@ import { close, launch, login, watched } from "./world";
 const COUNT = 5_000;
 /** What an interaction may take until it is seen, in milliseconds. */
 const LIMIT = 100;
-const TIMES = 7;
+const TIMES = 5;
 
 let browser: Browser;
 let context: BrowserContext;
@@ -15,8 +15,8 @@ let page: Page;
 const platform = new Platform(18_390);
 beforeAll(async () => {
   await platform.start();
-  platform.setUp();
-  platform.cli("project", "create", "many");
+  await platform.setUp();
+  await platform.cli("project", "create", "many");
   await platform.stop();
   platform.seed("many", COUNT);
   await platform.start();
@@ -31,28 +31,44 @@ afterAll(async () => {
   await platform.remove();
 });
 
-/** How long it takes from an act to the first frame in which its outcome is drawn; the middle of several times. */
-async function median(what: string, act: (turn: number) => { script: string; seen: string }): Promise<number> {
-  const spans: number[] = [];
+/** Something that a user does, and what is drawn then. */
+interface Act {
+  script: string;
+  seen: string;
+}
+
+/** From an act to the first frame in which its outcome is drawn, in milliseconds. */
+const timed = ({ script, seen }: Act): Promise<number> =>
+  page.evaluate<number>(`new Promise((resolve, reject) => {
+    const begun = performance.now();
+    ${script};
+    const look = () => {
+      if (${seen}) setTimeout(() => resolve(performance.now() - begun));
+      else if (performance.now() - begun > 5000) reject(new Error("never seen: " + ${JSON.stringify(seen)}));
+      else requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  })`);
+
+/**
+ * Does each act several times, in turns, and returns how long the slowest takes. Of each the fastest time counts: what else works on the
+ * machine can only make a page look slower than it is.
+ */
+async function slowest(what: string, acts: Act[]): Promise<number> {
+  const best = acts.map(() => Infinity);
+  const all: number[] = [];
   for (let turn = 0; turn < TIMES; turn += 1) {
-    const { script, seen } = act(turn);
-    spans.push(
-      await page.evaluate<number>(`new Promise((resolve, reject) => {
-        const begun = performance.now();
-        ${script};
-        const look = () => {
-          if (${seen}) setTimeout(() => resolve(performance.now() - begun));
-          else if (performance.now() - begun > 5000) reject(new Error("never seen: " + ${JSON.stringify(seen)}));
-          else requestAnimationFrame(look);
-        };
-        requestAnimationFrame(look);
-      })`),
-    );
+    for (const [at, act] of acts.entries()) {
+      const span = await timed(act);
+      all.push(span);
+      best[at] = Math.min(best[at] ?? Infinity, span);
+    }
   }
-  spans.sort((a, b) => a - b);
-  const middle = spans[Math.floor(TIMES / 2)] ?? Infinity;
-  console.log(`${what}: ${middle.toFixed(0)} ms, at most ${(spans.at(-1) ?? 0).toFixed(0)} ms`);
-  return middle;
+  all.sort((a, b) => a - b);
+  const middle = all[Math.floor(all.length / 2)] ?? 0;
+  const result = Math.max(...best);
+  console.log(`${what}: ${result.toFixed(0)} ms; of all ${all.length} the middle one ${middle.toFixed(0)} ms`);
+  return result;
 }
 
 const typing = (selector: string, text: string) => `
@@ -72,83 +88,63 @@ describe(`a list of ${COUNT} services`, () => {
   });
 
   it("is filtered by each letter in less than 100 ms", async () => {
+    const filter = "main .filters input[type=search]";
     const wanted = [
       ["service-0", COUNT],
       ["service-01", 1000],
       ["service-012", 100],
       ["service-0123", 10],
     ] as const;
-    const filter = "main .filters input[type=search]";
-    const span = await median("a letter", (turn) => {
-      const [text, found] = wanted[turn % wanted.length] ?? ["", COUNT];
-      return { script: typing(filter, text), seen: counted(found) };
-    });
-    expect(span).toBeLessThan(LIMIT);
+    const acts = wanted.map(([text, found]) => ({ script: typing(filter, text), seen: counted(found) }));
+    expect(await slowest("a letter", acts)).toBeLessThan(LIMIT);
     await page.locator(filter).fill("");
     await page.getByText(`${COUNT} of ${COUNT}`).waitFor();
   });
 
   it("is filtered by state in less than 100 ms", async () => {
-    const span = await median("a state", (turn) => ({
+    const acts = ["FAILED", ""].map((state) => ({
       script: `
         const select = document.querySelector("main .filters select");
-        Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, "value").set.call(select, "${turn % 2 === 0 ? "FAILED" : ""}");
+        Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, "value").set.call(select, "${state}");
         select.dispatchEvent(new Event("change", { bubbles: true }))`,
-      seen: counted(turn % 2 === 0 ? COUNT / 10 : COUNT),
+      seen: counted(state === "" ? COUNT : COUNT / 10),
     }));
-    expect(span).toBeLessThan(LIMIT);
-    await page.locator("main .filters select").selectOption("");
-    await page.getByText(`${COUNT} of ${COUNT}`).waitFor();
+    expect(await slowest("a state", acts)).toBeLessThan(LIMIT);
   });
 
   it("scrolls to any place in less than 100 ms", async () => {
-    const span = await median("a jump", (turn) => {
-      const share = [0.5, 0.1, 0.9, 0.3, 1, 0, 0.7][turn % 7] ?? 0;
-      return {
-        script: `scrollTo(0, (document.documentElement.scrollHeight - innerHeight) * ${share})`,
-        // A drawn row is in the middle of the window.
-        seen: `document.elementFromPoint(innerWidth / 2, innerHeight / 2)?.closest("tr[aria-rowindex]")`,
-      };
-    });
-    expect(span).toBeLessThan(LIMIT);
-    const last = page.getByRole("link", { name: `service-0${COUNT - 1}` });
+    const acts = [0.5, 0.1, 0.9, 0.3, 1, 0].map((share) => ({
+      script: `scrollTo(0, (document.documentElement.scrollHeight - innerHeight) * ${share})`,
+      // A drawn row is in the middle of the window.
+      seen: `document.elementFromPoint(innerWidth / 2, innerHeight / 2)?.closest("tr[aria-rowindex]")`,
+    }));
+    expect(await slowest("a jump", acts)).toBeLessThan(LIMIT);
     await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
-    await last.waitFor();
+    await page.getByRole("link", { name: `service-0${COUNT - 1}` }).waitFor();
+    await page.evaluate(() => scrollTo(0, 0));
   });
 
   it("is sorted by a column in less than 100 ms", async () => {
-    await page.evaluate(() => scrollTo(0, 0));
-    const span = await median("a sort", (turn) => ({
+    const acts = [
+      ["ascending", "service-00000"],
+      ["descending", `service-0${COUNT - 1}`],
+    ].map(([order, first]) => ({
       script: `document.querySelector("main thead th button").click()`,
-      seen: `document.querySelector("main thead th")?.getAttribute("aria-sort") === "${turn % 2 === 0 ? "ascending" : "descending"}"
-        && document.querySelector("main tbody a")?.textContent === "service-${turn % 2 === 0 ? "00000" : `0${COUNT - 1}`}"`,
+      seen: `document.querySelector("main thead th")?.getAttribute("aria-sort") === "${order}"
+        && document.querySelector("main tbody a")?.textContent === "${first}"`,
     }));
-    expect(span).toBeLessThan(LIMIT);
+    expect(await slowest("a sort", acts)).toBeLessThan(LIMIT);
   });
 
   it("is searched by Ctrl K in less than 100 ms", async () => {
     await page.keyboard.press("Control+k");
-    await page.getByRole("option").first().waitFor();
-    const wanted = [
-      "service-04",
-      "service-042",
-      "service-0421",
-      "service-04211",
-      "service-0421",
-      "service-0",
-      "many 00017",
-    ];
-    const span = await median("a letter of the search", (turn) => {
-      const text = wanted[turn % wanted.length] ?? "";
-      const digits = text.startsWith("service-") ? text : "service-00017";
-      return {
-        script: typing(".palette-input", text),
-        seen: `document.querySelector(".palette-input")?.value === ${JSON.stringify(text)}
-          && (document.querySelector("[role=option]")?.textContent.startsWith(${JSON.stringify(digits)})
-            || document.querySelector(".palette-input + ul:empty"))`,
-      };
-    });
-    expect(span).toBeLessThan(LIMIT);
+    await page.locator("[role=listbox] [role=option]").first().waitFor();
+    const acts = ["service-04", "service-042", "service-0421", "service-0", "00017 many"].map((text) => ({
+      script: typing(".palette-input", text),
+      seen: `document.querySelector("[role=option]")?.textContent.includes(${JSON.stringify(text.split(" ")[0])})
+        && document.querySelector(".palette-input").value === ${JSON.stringify(text)}`,
+    }));
+    expect(await slowest("a letter of the search", acts)).toBeLessThan(LIMIT);
     await page.keyboard.press("Escape");
   });
 });

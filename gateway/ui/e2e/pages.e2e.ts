@@ -3,6 +3,8 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import en from "../src/i18n/en.json";
+import zh from "../src/i18n/zh.json";
 import { adminPassword, base, close, launch, login, watched } from "./world";
 
 /** What is looked at: name, path, what says that the page is there. */
@@ -109,5 +111,40 @@ describe.each(["light", "dark"] as const)("in %s colours", (colors) => {
     await page.getByRole("dialog").getByText("Show the keys").waitFor();
     expect(await violations(page)).toEqual([]);
     await page.keyboard.press("Escape");
+  });
+});
+
+describe("in Chinese", () => {
+  let context: Awaited<ReturnType<typeof watched>>["context"];
+  let faults: string[];
+  let page: Page;
+  /** Our own words that have another form in Chinese. */
+  const english = new Set(
+    Object.entries(en)
+      .filter(([key, text]) => zh[key as keyof typeof zh] !== text)
+      .map(([, text]) => text),
+  );
+  beforeAll(async () => {
+    ({ context, faults } = await watched(browser, "light", "zh-CN"));
+    page = await context.newPage();
+    await page.goto(`${base}/login`);
+    await page.getByLabel(zh["login.user"]).fill("admin");
+    await page.locator("input[autocomplete=current-password]").fill(adminPassword());
+    await page.locator("button[type=submit]").click();
+    await page.getByRole("heading", { name: zh["nav.overview"], level: 1 }).waitFor();
+  });
+  afterAll(async () => {
+    await close(context, faults);
+  });
+
+  it.each(PAGES)("%s has none of our words in English", async (_name, path) => {
+    await page.goto(base + path);
+    await page.locator("h1").waitFor();
+    await page.locator("main .skeleton").first().waitFor({ state: "detached" });
+    expect(await page.evaluate(() => document.documentElement.lang)).toBe("zh");
+    const texts = await page
+      .locator("nav a, h1, h2, h3, th, dt, button, label, legend, [role=tab], .state, option")
+      .allInnerTexts();
+    expect(texts.map((text) => text.trim()).filter((text) => english.has(text))).toEqual([]);
   });
 });

@@ -1,7 +1,8 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { upm } from "./world";
 
 /** A platform of a test's own, in a process of its own. It has no cluster. */
@@ -62,14 +63,14 @@ export class Platform {
   }
 
   /** Makes the administrator `admin`. */
-  setUp(): void {
+  async setUp(): Promise<void> {
     const token = join(this.data, "data/setup-token");
-    this.cli("setup", "--token-file", token, ...this.admin());
+    await this.cli("setup", "--token-file", token, ...this.admin());
   }
 
   /** Logs the command line in. */
-  logIn(): void {
-    this.cli("login", ...this.admin());
+  async logIn(): Promise<void> {
+    await this.cli("login", ...this.admin());
   }
 
   private admin(): string[] {
@@ -78,10 +79,10 @@ export class Platform {
     return ["--server", this.base, "--user", "admin", "--password-file", file];
   }
 
-  /** A command of the administrator. */
-  cli(...args: string[]): string {
+  /** A command of the administrator. It does not hold up the test's own wire. */
+  async cli(...args: string[]): Promise<string> {
     const env = { ...process.env, UPM_CONFIG: join(this.data, "login.json") };
-    return execFileSync(upm, args, { encoding: "utf8", env, stdio: ["ignore", "pipe", "pipe"] });
+    return (await promisify(execFile)(upm, args, { env })).stdout;
   }
 
   /** Puts services into the store of a platform that does not run, as they are kept: the test must not have to make them one by one. */

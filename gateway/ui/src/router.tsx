@@ -150,7 +150,7 @@ const routes = root.addChildren([
     createRoute({
       getParentRoute: () => inside,
       path: "/log",
-      validateSearch: only("filter", "live"),
+      validateSearch: only("filter", "live", "since", "until"),
       component: page(() => import("./pages/log/Log"), "LogPage"),
     }),
     createRoute({

@@ -89,6 +89,20 @@ describe("a watch", () => {
     expect((watch.get().since?.getTime() ?? 0) - begun).toBeLessThan(50);
   });
 
+  it("comes back at once after a refused token, and waits after two", async () => {
+    const refuse = async function* (): AsyncGenerator<Change<string>> {
+      yield* [];
+      throw await Promise.resolve(new ConnectError("no", Code.Unauthenticated));
+    };
+    const { source, tokens } = played(refuse, refuse, refuse);
+    const watch = new Watch(source);
+    watch.subscribe(() => undefined);
+    await vi.advanceTimersByTimeAsync(10);
+    expect(tokens.length).toBe(2);
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(tokens.length).toBe(4);
+  });
+
   it("begins anew when the server does not know its token", async () => {
     const { source, tokens } = played(
       async function* () {

@@ -109,6 +109,7 @@ export class Watch<T> {
 
   private async follow(signal: AbortSignal): Promise<void> {
     let attempt = 0;
+    let refused = false;
     while (!signal.aborted) {
       const begun = Date.now();
       const heard = await this.once(signal);
@@ -116,6 +117,11 @@ export class Watch<T> {
       // A stream that lived was no failure: the server ends streams with the token, and when it restarts.
       attempt = heard.any && Date.now() - begun > 1_000 ? 0 : attempt + 1;
       this.lose(heard.error);
+      // A token that was refused is being exchanged: with the new one the stream is there at once. Refused again, it waits as for any failure.
+      const again: boolean =
+        heard.error !== undefined && ConnectError.from(heard.error).code === Code.Unauthenticated && !refused;
+      refused = again;
+      if (again) continue;
       const [least, most] = this.pace.pause;
       await this.rest(
         attempt === 0 ? 0 : Math.min(most, least * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2),

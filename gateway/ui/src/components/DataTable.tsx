@@ -38,6 +38,7 @@ export function DataTable<T>({ label, rows, columns, rowId, changed, old, sort =
     columns,
     state: { sorting },
     onSortingChange: setSorting,
+    enableSortingRemoval: false,
     getRowId: rowId,
     getCoreRowModel: getCoreRowModel(),
     getSortedRowModel: getSortedRowModel(),

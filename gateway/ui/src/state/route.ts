@@ -1,7 +1,9 @@
 import { useParams, useSearch } from "@tanstack/react-router";
 
 /** What URLs carry beside the path. */
-export type Search = Partial<Record<"project" | "q" | "state" | "tab" | "target" | "filter" | "live" | "from", string>>;
+export type Search = Partial<
+  Record<"project" | "q" | "state" | "tab" | "target" | "filter" | "live" | "from" | "since" | "until", string>
+>;
 
 /** The search parameters of the page; each route keeps only its own. */
 export const usePageSearch = (): Search => useSearch({ strict: false });

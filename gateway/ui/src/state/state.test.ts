@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { place } from "../components/Topology";
-import { operationFilter } from "./filter";
+import { logFilter, operationFilter } from "./filter";
 import { differences, pretty } from "./diff";
 import { byResource, covers } from "./matrix";
 import { matching, type ParameterView, range, setParameter } from "./parameters";
@@ -131,6 +131,15 @@ describe("the topology", () => {
     expect(a && b && c && (b.x + c.x) / 2).toBe(a?.x);
     expect(b?.y).toBe(c?.y);
     expect((a?.y ?? 0) < (b?.y ?? 0) && width > 0).toBe(true);
+  });
+});
+
+describe("the filter of the log", () => {
+  it("joins what was typed and the times", () => {
+    const since = new Date("2026-01-31T12:00:00Z");
+    const local = new Date(since.getTime() - since.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+    expect(logFilter({ filter: "code!=0", since: local })).toBe('code!=0 AND event_time>="2026-01-31T12:00:00.000Z"');
+    expect([logFilter({}), logFilter({ until: "no time" })]).toEqual(["", ""]);
   });
 });
 

@@ -14,17 +14,19 @@ import { ReasonButton } from "../../components/Reason";
 import { useT } from "../../i18n";
 import { EntryRow } from "./EntryRow";
 import { tail } from "./tail";
+import { logFilter } from "../../state/filter";
 import { usePageSearch } from "../../state/route";
 
 export function LogPage() {
   const t = useT();
   const navigate = useNavigate({ from: "/log" });
-  const { filter = "", live } = usePageSearch();
+  const { filter = "", live, since = "", until = "" } = usePageSearch();
+  const whole = logFilter({ filter, since, until });
   const [typed, setTyped] = useState(filter);
   const may = usePermissions("", [OperatorLogService.method.verifyEntries]);
   const { allowed, permission } = may(OperatorLogService.method.verifyEntries);
   const verify = useMutation({ mutationFn: () => api.log.verifyEntries({}) });
-  const set = (search: { filter?: string; live?: string }) =>
+  const set = (search: { filter?: string; live?: string; since?: string; until?: string }) =>
     void navigate({ search: (before: object) => ({ ...before, ...search }), replace: true });
   return (
     <Page
@@ -68,13 +70,27 @@ export function LogPage() {
         <Button type="submit" variant="default" size="compact-md">
           {t("log.search")}
         </Button>
+        <TextInput
+          type="datetime-local"
+          aria-label={t("log.since")}
+          title={t("log.since")}
+          value={since}
+          onChange={(event) => set({ since: event.currentTarget.value })}
+        />
+        <TextInput
+          type="datetime-local"
+          aria-label={t("log.until")}
+          title={t("log.until")}
+          value={until}
+          onChange={(event) => set({ until: event.currentTarget.value })}
+        />
         <Switch
           label={t("log.live")}
           checked={live === "yes"}
           onChange={(event) => set({ live: event.currentTarget.checked ? "yes" : "" })}
         />
       </form>
-      {live === "yes" ? <Tail key={filter} filter={filter} /> : <Past filter={filter} />}
+      {live === "yes" ? <Tail key={whole} filter={whole} /> : <Past filter={whole} />}
     </Page>
   );
 }
@@ -114,12 +130,7 @@ function Tail({ filter }: { filter: string }) {
   return (
     <>
       <p className="table-note">
-        {/* The stream says nothing while nothing happens. */}
-        <Freshness
-          link={link === "connecting" && error === undefined ? "connected" : link}
-          retry={watch.retry}
-          {...(since && { since })}
-        />
+        <Freshness link={link} retry={watch.retry} {...(since && { since })} />
       </p>
       <Entries entries={[...items.values()].reverse()} />
     </>

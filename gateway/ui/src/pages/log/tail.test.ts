@@ -28,6 +28,8 @@ describe("the tail of the log", () => {
     });
     const watch = tail(createClient(OperatorLogService, transport), "");
     watch.subscribe(() => undefined);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(watch.get().ready).toBe(true);
     await vi.advanceTimersByTimeAsync(3_000);
     expect(begun).toEqual([7n, 7n]);
     expect([...watch.get().items.values()].map((one) => one.sequence)).toEqual([8n, 9n]);

@@ -79,6 +79,7 @@ function Shown({ project }: { project: Project }) {
     services: project.quota?.services ?? 0,
     units: project.quota?.units ?? 0,
   });
+  const quotaChanged = form.services !== (project.quota?.services ?? 0) || form.units !== (project.quota?.units ?? 0);
   const [deleting, setDeleting] = useState(false);
   const again = () => void queries.invalidateQueries({ queryKey: ["projects"] });
   const save = useMutation({
@@ -90,7 +91,8 @@ function Shown({ project }: { project: Project }) {
           displayName: form.displayName,
           quota: { services: form.services, units: form.units },
         },
-        updateMask: { paths: ["display_name", "quota"] },
+        // A quota that is not changed needs no permission of its own.
+        updateMask: { paths: quotaChanged ? ["display_name", "quota"] : ["display_name"] },
       }),
     onSuccess: again,
   });

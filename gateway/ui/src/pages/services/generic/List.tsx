@@ -12,6 +12,7 @@ import { ReasonButton } from "../../../components/Reason";
 import { State } from "../../../components/State";
 import { Time } from "../../../components/Time";
 import { useT } from "../../../i18n";
+import { compared } from "../../../state/order";
 import { idOf } from "../../../state/proto";
 import { wordsOf } from "../../../state/words";
 import { useEngines, useServices } from "../engines";
@@ -28,6 +29,18 @@ export function ServiceLink({ service }: { service: ServiceView }) {
       {service.id}
     </Link>
   );
+}
+
+const texts = new WeakMap<ServiceView, string>();
+
+/** What the filter looks at, in small letters. */
+function textOf(one: ServiceView): string {
+  let text = texts.get(one);
+  if (text === undefined) {
+    text = `${one.name} ${one.cluster} ${one.version} ${one.engine.title} ${one.description}`.toLowerCase();
+    texts.set(one, text);
+  }
+  return text;
 }
 
 /** Members that are ready, of all. */
@@ -47,23 +60,24 @@ export function ServicesPage() {
   const creatable = engines.some((engine) => may(engine.methods.create).allowed !== false) || project === undefined;
   const set = (search: { q?: string; state?: string }) =>
     void navigate({ search: (before: object) => ({ ...before, ...search }), replace: true });
+  // Sorted once for each picture, not for each letter of the filter.
+  const all = useMemo(() => [...items.values()].sort((a, b) => compared(a.name, b.name)), [items]);
   const rows = useMemo(() => {
     const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-    return [...items.values()]
-      .filter((one) => project === undefined || one.project === project)
-      .filter((one) => state === "" || one.state === state)
-      .filter((one) => {
-        const text = `${one.name} ${one.cluster} ${one.version} ${one.engine.title} ${one.description}`.toLowerCase();
-        return words.every((word) => text.includes(word));
-      })
-      .sort((a, b) => a.name.localeCompare(b.name));
-  }, [items, q, state, project]);
+    return all.filter(
+      (one) =>
+        (project === undefined || one.project === project) &&
+        (state === "" || one.state === state) &&
+        words.every((word) => textOf(one).includes(word)),
+    );
+  }, [all, q, state, project]);
   const columns = useMemo<ColumnDef<ServiceView>[]>(
     () => [
       {
         id: "name",
         header: t("services.name"),
         accessorKey: "id",
+        sortingFn: "basic",
         cell: ({ row }) => <ServiceLink service={row.original} />,
       },
       {
