@@ -29,7 +29,15 @@ afterAll(async () => {
 async function look(path: string): Promise<{ scores: Record<string, number>; costs: string[] }> {
   const result = await lighthouse(
     base + path,
-    { port: PORT, onlyCategories: CATEGORIES, disableStorageReset: true, logLevel: "silent" },
+    {
+      port: PORT,
+      onlyCategories: CATEGORIES,
+      disableStorageReset: true,
+      disableFullPageScreenshot: true,
+      logLevel: "silent",
+      // A page that follows a stream is never without a request.
+      maxWaitForLoad: 8_000,
+    },
     desktopConfig,
   );
   if (!result) throw new Error("Lighthouse says nothing");
@@ -57,12 +65,8 @@ describe("Lighthouse", () => {
   });
 
   // Another tab of the same browser gives its session to the one that Lighthouse opens.
-  it("finds the list of services fast, accessible and well made", async () => {
+  it("finds a page that follows streams fast, accessible and well made", async () => {
     await login(await context.newPage(), "admin", adminPassword());
-    await best("/services");
-  });
-
-  it("finds a service fast, accessible and well made", async () => {
     await best("/services/demo/redisServices/demo");
   });
 });
