@@ -51,7 +51,7 @@ export function DataTable<T>({ label, rows, columns, rowId, changed, old, sort =
   const virtualizer = useWindowVirtualizer({
     count: virtual ? sorted.length : 0,
     estimateSize: () => ROW,
-    overscan: 12,
+    overscan: 4,
     scrollMargin: margin,
   });
   const seen = virtual ? virtualizer.getVirtualItems().flatMap((item) => sorted[item.index] ?? []) : sorted;
@@ -61,7 +61,20 @@ export function DataTable<T>({ label, rows, columns, rowId, changed, old, sort =
   if (rows.length === 0) return <>{empty}</>;
   return (
     <div className="table-frame">
-      <table className="data" aria-label={label} aria-rowcount={sorted.length + 1}>
+      <table
+        className="data"
+        aria-label={label}
+        aria-rowcount={sorted.length + 1}
+        // Widths that follow from the drawn rows would jump while one scrolls, and are slow.
+        data-virtual={virtual || undefined}
+      >
+        {virtual && (
+          <colgroup>
+            {table.getVisibleLeafColumns().map((column) => (
+              <col key={column.id} style={{ width: `${(100 * column.getSize()) / table.getTotalSize()}%` }} />
+            ))}
+          </colgroup>
+        )}
         <thead>
           {table.getHeaderGroups().map((group) => (
             <tr key={group.id}>
