@@ -103,7 +103,7 @@ describe.each(["light", "dark"] as const)("in %s colours", (colors) => {
     await take("plan");
     await page.keyboard.press("Escape");
     await page.keyboard.press("Control+k");
-    await page.getByRole("option").first().waitFor();
+    await page.locator("[role=listbox] [role=option]").first().waitFor();
     expect(await violations(page)).toEqual([]);
     await take("search");
     await page.keyboard.press("Escape");

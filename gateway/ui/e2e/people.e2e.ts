@@ -54,7 +54,7 @@ describe("a viewer", () => {
     await page.locator("[aria-description*='redis.services.restart']").waitFor();
     await restart.hover();
     await page.getByRole("tooltip").getByText("redis.services.restart").waitFor();
-    await restart.click();
+    await restart.click({ force: true });
     expect(await page.getByRole("dialog").count()).toBe(0);
     await page.goto(`${base}/log`);
     await page.getByText("You may not see this").waitFor();
@@ -112,7 +112,7 @@ describe("an operator", () => {
     await mine.getByRole("tab", { name: "Settings" }).click();
     const deleting = mine.getByRole("button", { name: "Delete", exact: true });
     await mine.locator("section.danger [aria-description*='redis.services.delete']").waitFor();
-    await deleting.click();
+    await deleting.click({ force: true });
     expect(await mine.getByRole("dialog").count()).toBe(0);
     await mine.goto(`${base}/clusters/local`);
     await mine.getByText("You may not see this").first().waitFor();
