@@ -1,5 +1,6 @@
 import "@mantine/core/styles.css";
 import "./app.css";
+import "./parts.css";
 import { MantineProvider, localStorageColorSchemeManager } from "@mantine/core";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";

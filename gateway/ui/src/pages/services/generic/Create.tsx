@@ -30,7 +30,8 @@ export function CreatePage() {
   const engine = engines.find((one) => one.collection === collection);
   const projects = useProjects();
   const crumbs = [{ to: "/services", text: t("nav.services") }];
-  if (projects.error) {
+  // An error of a later look must not take the form away, with what was typed.
+  if (projects.error && !projects.data) {
     return (
       <Page title={t("services.new")} crumbs={crumbs}>
         <Failure problem={problemOf(projects.error)} retry={() => void projects.refetch()} />
