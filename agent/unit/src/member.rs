@@ -55,6 +55,8 @@ pub struct Live {
 pub struct Admission {
     /// Their member ids.
     pub members: BTreeSet<String>,
+    /// Member ids of the primary and of everybody who may have acknowledged, admitted or not.
+    pub group: BTreeSet<String>,
     /// Version of the group's record that this was decided from.
     pub record_version: i64,
 }
@@ -573,6 +575,7 @@ impl Keeper {
         if !admission
             .members
             .iter()
+            .chain(&admission.group)
             .all(|id| replicas::is_member_id(id))
         {
             return Err(Refusal::Invalid("a member id is 32 hex digits"));
@@ -596,6 +599,7 @@ impl Keeper {
             epoch,
             min_replicas,
             elected,
+            &admission.group,
             leading && info.master,
             &info,
         )?;
@@ -625,6 +629,7 @@ impl Keeper {
                     .union(&admission.members)
                     .cloned()
                     .collect(),
+                group: admission.group.clone(),
                 record_version: before.admission.record_version,
             },
         });

@@ -94,6 +94,7 @@ fn healthy() -> Case {
         view.member_id = id(index);
         if index == 0 {
             view.admitted = [id(1), id(2)].into();
+            view.group = (0..3).map(id).collect();
         }
         case.state.member_ids.insert(name(index), id(index));
         case.world.members.insert(
@@ -337,6 +338,7 @@ fn grants_an_elected_member_only_at_its_position() {
         at,
         member_id: id(1),
         admitted: [id(2)].into(),
+        group: [id(1), id(2)].into(),
         record_version: 0,
     };
     assert_eq!(case.plan().actions, [expected]);
@@ -359,6 +361,7 @@ fn brings_a_deposed_primary_back_as_an_acker_before_it_follows() {
         second_offset: 101,
         member_id: id(1),
         admitted: [id(0), id(2)].into(),
+        group: (0..3).map(id).collect(),
         ..leader(6, 100)
     };
     let following = View {
@@ -636,13 +639,89 @@ fn volumes_of_an_earlier_group_are_led_by_its_last_primary() {
         let view = case.view(index);
         (view.standing, view.grant_epoch) = (Standing::Interrupted, 7);
     }
-    case.view(2).recorded = Some(Role::Primary);
     case.view(0).recorded = Some(Role::Replica);
+    let group: BTreeSet<String> = (0..3).map(id).collect();
+    let leads = case.view(2);
+    leads.recorded = Some(Role::Primary);
+    leads.group.clone_from(&group);
+    let decision = case.plan();
+    let change = recorded(&decision);
+    // as the volumes tell; then it is an election like any other
+    assert_eq!((change.primary.as_str(), change.epoch), ("r-2", 7));
+    assert_eq!(change.ackers, [name(0), name(1)].into());
+    change.enter(&mut case.state);
+    for index in 0..3 {
+        case.fence(index, 8);
+        case.view(index).standing = Standing::Interrupted;
+    }
     let decision = case.plan();
     let change = recorded(&decision);
     assert_eq!((change.primary.as_str(), change.epoch), ("r-2", 8));
+    assert_eq!(change.evidence, Some(Evidence::PrimaryIntact));
     case.view(2).aof_intact = false;
     assert_eq!(case.plan().phase, Phase::Refused);
+}
+
+/// Only the volume of `r-0` is here; it led in epoch 5, before it was away and others led.
+fn stale_volume() -> Case {
+    let mut case = healthy();
+    case.state = State::default();
+    for index in 1..3 {
+        case.group.members.remove(&name(index));
+        case.world.members.remove(&name(index));
+    }
+    case.fence(0, 5);
+    let view = case.view(0);
+    view.standing = Standing::Interrupted;
+    view.recorded = Some(Role::Primary);
+    view.group = (0..3).map(id).collect();
+    case
+}
+
+#[test]
+fn volume_of_a_group_alone_may_be_stale_and_is_refused() {
+    let mut case = stale_volume();
+    let decision = case.plan();
+    assert_eq!(decision.phase, Phase::Refused, "{decision:?}");
+    assert_eq!(
+        facts(&decision),
+        [("VolumePresent", ""), ("VolumePresent", "")]
+    );
+    // exactly this loss can be accepted
+    let prospect = decision.prospect.unwrap();
+    assert_eq!(prospect.candidate, name(0));
+    case.group.acceptance = Some(Acceptance {
+        expected_epoch: 0,
+        loss_id: "000000000000".into(),
+    });
+    assert_eq!(case.plan().phase, Phase::Refused);
+    case.group.acceptance = Some(Acceptance {
+        expected_epoch: 0,
+        loss_id: prospect.loss_id,
+    });
+    let decision = case.plan();
+    let change = recorded(&decision);
+    assert_eq!((change.primary.as_str(), change.epoch), ("r-0", 6));
+    assert_eq!(change.evidence, Some(Evidence::LossAccepted));
+}
+
+#[test]
+fn volume_of_a_replica_alone_is_refused() {
+    let mut case = stale_volume();
+    let view = case.view(0);
+    view.recorded = Some(Role::Replica);
+    view.group.clear();
+    let decision = case.plan();
+    assert_eq!(decision.phase, Phase::Refused, "{decision:?}");
+    assert_eq!(facts(&decision), [("LastPrimaryPresent", "")]);
+    assert!(decision.prospect.is_some());
+}
+
+#[test]
+fn volume_of_a_service_with_one_member_goes_on() {
+    let mut case = stale_volume();
+    case.view(0).group = [id(0)].into();
+    assert_eq!(recorded(&case.plan()).primary, name(0));
 }
 
 /// `r-1` lags, `r-2` had more; the primary is lost, and `r-2` comes back with a new volume.
@@ -732,6 +811,7 @@ fn new_volume_joins_and_the_old_one_is_missed_until_covered() {
         case.plan()
     );
     case.view(0).admitted = [id(7)].into();
+    case.view(0).group = case.state.group();
     let (group, state, world) = (case.group.clone(), case.state.clone(), case.world.clone());
     case.memory.note(&group, &state, &world, Duration::ZERO);
     assert!(matches!(&case.plan().actions[..], [Action::Follow { .. }]));
@@ -1032,6 +1112,66 @@ fn members_without_their_data_are_never_served_empty() {
     let decision = case.plan();
     assert_eq!(facts(&decision), [("DataPresent", "")]);
     assert_eq!(decision.phase, Phase::Refused);
+    assert!(
+        decision.prospect.is_some(),
+        "an empty beginning can be accepted"
+    );
+}
+
+#[test]
+fn first_acker_after_the_last_one_left_needs_what_it_had() {
+    let mut case = healthy();
+    // r-1 and r-2 are isolated; r-1 went first, and r-2 acknowledged up to 100
+    for index in 1..3 {
+        case.group.members.get_mut(&name(index)).unwrap().isolated = true;
+    }
+    case.state.ackers = [name(2)].into();
+    case.state.excluded = [name(2)].into();
+    case.state.member_ids.remove(&name(1));
+    case.state.version = 1;
+    case.fence(2, 6);
+    case.view(1).offset = 50;
+    case.fence(1, 6);
+    let leads = case.view(0);
+    (leads.admitted, leads.record_version, leads.min_replicas) = (BTreeSet::new(), 1, 0);
+    let (group, state, world) = (case.group.clone(), case.state.clone(), case.world.clone());
+    case.memory.note(&group, &state, &world, Duration::ZERO);
+    let decision = case.plan();
+    let left = recorded(&decision).clone();
+    assert!(left.ackers.is_empty());
+    assert_eq!(
+        left.must_cover,
+        Some(History {
+            replid: "h".into(),
+            offset: 100
+        })
+    );
+    left.enter(&mut case.state);
+    // r-1 takes part again, copies, and the primary is lost
+    case.group.members.get_mut(&name(1)).unwrap().isolated = false;
+    case.state.ackers.insert(name(1));
+    case.state.member_ids.insert(name(1), id(1));
+    *case.view(1) = View {
+        member_id: id(1),
+        ..replica(5, 60)
+    };
+    let mut lost = Case {
+        group: case.group.clone(),
+        state: case.state.clone(),
+        world: case.world.clone(),
+        memory: Memory::default(),
+    }
+    .primary_lost();
+    lost.fence(1, 6);
+    assert_eq!(lost.plan().phase, Phase::Refused, "it lacks 40 bytes");
+    lost.view(1).offset = 100;
+    assert_eq!(recorded(&lost.plan()).primary, name(1));
+    // seen with everything, it is an acker like any other
+    case.view(1).offset = 100;
+    let leads = case.view(0);
+    leads.admitted = [id(1)].into();
+    let decision = case.plan();
+    assert_eq!(recorded(&decision).must_cover, None);
 }
 
 #[test]
