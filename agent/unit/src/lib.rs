@@ -32,6 +32,7 @@ pub mod run;
 pub mod serve;
 pub mod supervise;
 pub mod watch;
+pub mod words;
 
 /// `N` random bytes as lower-case hex digits.
 pub(crate) fn random_hex<const N: usize>() -> String {

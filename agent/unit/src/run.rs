@@ -28,6 +28,7 @@ use crate::render::AgentSecret;
 use crate::serve::{Services, Unit};
 use crate::supervise::{Hooks, Launch, Supervisor, reap};
 use crate::watch::{Health, Watcher};
+use crate::words;
 
 /// The pod's grace period is 60 s; the rest is for the unit agent itself.
 const GRACE: Duration = Duration::from_secs(50);
@@ -56,6 +57,10 @@ impl Hooks for UnitHooks {
         {
             self.copies.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    fn last_words(&self, lines: &[String]) -> String {
+        words::shown(lines)
     }
 
     fn ended(&self, clean: bool) {

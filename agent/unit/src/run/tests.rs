@@ -703,3 +703,25 @@ async fn member_that_is_not_admitted_cannot_acknowledge() {
     lead(&rig, 0, all).await.unwrap();
     rig.until(2, "it follows again", |seen| seen.link_up).await;
 }
+
+#[tokio::test]
+async fn server_that_refuses_its_configuration_says_why() {
+    let mut rig = Rig::new(1);
+    booted(&rig).await;
+    rig.stop(0).await;
+    let template = rig.units[0].config.config.template.clone();
+    let text = std::fs::read_to_string(&template).unwrap();
+    std::fs::write(&template, format!("{text}\nhz ten\n")).unwrap();
+    rig.start(0);
+    let until = Instant::now() + PATIENCE;
+    let said = loop {
+        let state = rig.unit(0).get_unit(pb::GetUnitRequest {}).await;
+        match state.map(|state| state.into_inner().reason) {
+            Ok(reason) if reason.contains("hz") => break reason,
+            other => assert!(Instant::now() < until, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(said.contains(">>> 'hz ten'"), "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
+}

@@ -6,6 +6,7 @@ mod rollback;
 mod setup;
 mod steady;
 mod switchover;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -439,6 +440,14 @@ fn departed(state: &State, world: &World) -> BTreeSet<Departed> {
             id: state.member_id(name).unwrap_or_default().to_owned(),
         });
     state.departed.iter().cloned().chain(replaced).collect()
+}
+
+fn lacking(name: &'static str, member: &str, detail: &str) -> Predicate {
+    Predicate {
+        name,
+        member: member.to_owned(),
+        detail: detail.to_owned(),
+    }
 }
 
 /// Everything that this server has.

@@ -3,7 +3,7 @@
 use crate::redis_replication::election::Predicate;
 use crate::redis_replication::model::{Live, Role, View};
 
-use super::{Action, Change, Decision, Inputs, Phase, everything, member_ids};
+use super::{Action, Change, Decision, Inputs, Phase, everything, member_ids, volumes};
 
 /// A newer epoch that has begun is taken over as it is. Its primary may be taking writes: no member is fenced on behalf of an older record.
 /// Taking it over is a compare-and-swap, so a controller that only reads late changes nothing.
@@ -45,6 +45,13 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Option<Decision> {
                 let view = seen.view.as_ref()?;
                 (view.was_granted(newest) && followed(&view.replid)).then(|| name.clone())
             })
+        })
+        .or_else(|| {
+            // or one that restarted since: its volume tells who belonged to the group, and the record knows one of them
+            let told = volumes::told(world).filter(|told| told.epoch == newest)?;
+            let ours = |id: &String| state.member_ids.values().any(|known| known == id);
+            let (name, _) = volumes::last_primary(world, &told).ok()?;
+            told.member_ids.values().any(ours).then_some(name)
         })
         .or_else(|| {
             // nobody who led is seen: those who follow know where it is

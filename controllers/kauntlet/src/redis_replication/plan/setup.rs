@@ -1,10 +1,11 @@
 //! The first primary.
 
 use crate::redis_replication::election::{Election, Evidence, Predicate};
-use crate::redis_replication::model::{Departed, Group, Live, State, View, World};
+use crate::redis_replication::model::{Group, Live, State, View};
 
 use super::{
-    Action, Change, Decision, Inputs, Phase, everything, member_ids, next_epoch, position,
+    Action, Change, Decision, Inputs, Phase, everything, lacking, member_ids, next_epoch, position,
+    volumes,
 };
 
 /// No primary is on record: the group is new, or its status was lost, or its volumes come from an earlier group.
@@ -39,9 +40,9 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
     if let Some(primary) = still_leading(&views) {
         return primary_found(inputs, primary);
     }
-    let told = told(world, &views);
+    let told = volumes::told(world);
     let chosen = match &told {
-        Some(told) => match last_primary(world, told) {
+        Some(told) => match volumes::last_primary(world, told) {
             Ok((name, view)) => return restored(inputs, told, name, view),
             Err(missing) => Err(missing),
         },
@@ -80,14 +81,6 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
     })])
 }
 
-fn lacking(name: &'static str, member: &str, detail: &str) -> Predicate {
-    Predicate {
-        name,
-        member: member.to_owned(),
-        detail: detail.to_owned(),
-    }
-}
-
 /// A primary of the newest epoch that anybody knows of: the status was lost, the group was not.
 fn still_leading<'a>(views: &[(&'a str, &'a View)]) -> Option<(&'a str, &'a View)> {
     let newest = views
@@ -124,91 +117,6 @@ fn primary_found(inputs: Inputs<'_>, (name, view): (&str, &View)) -> Decision {
         why: format!("{name} was found leading in epoch {}", view.grant_epoch),
         ..Change::default()
     })])
-}
-
-/// What the volumes tell of the group that they belonged to: its newest epoch, who led in it, and who may have acknowledged.
-fn told(world: &World, views: &[(&str, &View)]) -> Option<State> {
-    let newest = views
-        .iter()
-        .filter(|(_, view)| view.recorded.is_some())
-        .map(|(_, view)| view.grant_epoch)
-        .max()?;
-    let primary = views
-        .iter()
-        .find(|(_, view)| view.was_granted(newest))
-        .map(|(name, view)| ((*name).to_owned(), *view));
-    let mut told = State {
-        epoch: newest,
-        ..State::default()
-    };
-    let Some((primary, view)) = primary else {
-        return Some(told);
-    };
-    let mut add = |name: &String, id: &str| {
-        told.member_ids.insert(name.clone(), id.to_owned());
-        if *name != primary {
-            told.ackers.insert(name.clone());
-        }
-    };
-    add(&primary, &view.member_id);
-    for id in &view.group {
-        match world.with_volume(id) {
-            Some((name, _)) => add(name, id),
-            None => {
-                told.departed.insert(Departed {
-                    name: String::new(),
-                    id: id.clone(),
-                });
-            }
-        }
-    }
-    if view.group.is_empty() {
-        // an earlier unit agent did not keep who belongs to the group
-        for (name, view) in views {
-            add(&(*name).to_owned(), &view.member_id);
-        }
-    }
-    told.primary = Some(primary);
-    Some(told)
-}
-
-/// The last primary, when it is known that nobody led after it: whoever did was an acker of its epoch, and would show it. A volume that is
-/// not here may be that of a later primary, whatever epoch those that are here know of.
-fn last_primary<'a>(world: &'a World, told: &State) -> Result<(String, &'a View), Vec<Predicate>> {
-    let Some(name) = &told.primary else {
-        let detail = format!(
-            "nobody here led in epoch {}, the newest that the volumes know of: the primary's volume is not here",
-            told.epoch
-        );
-        return Err(vec![lacking("LastPrimaryPresent", "", &detail)]);
-    };
-    let mut missing: Vec<Predicate> = told
-        .departed
-        .iter()
-        .map(|volume| {
-            let detail = format!(
-                "volume {} belongs to the group of epoch {} and is not here; it may have newer data",
-                volume.id, told.epoch
-            );
-            lacking("VolumePresent", "", &detail)
-        })
-        .collect();
-    let untold = told.ackers.iter().filter(|name| {
-        world
-            .agent(name)
-            .is_some_and(|view| view.recorded.is_none() && view.keys > 0)
-    });
-    missing.extend(untold.map(|name| {
-        lacking(
-            "SameHistory",
-            name,
-            "it has data, and was never told to lead or to follow",
-        )
-    }));
-    match world.agent(name) {
-        Some(view) if missing.is_empty() => Ok((name.clone(), view)),
-        Some(_) | None => Err(missing),
-    }
 }
 
 /// The record as the volumes tell it. What follows is an election like any other.
