@@ -22,6 +22,7 @@ pub mod install;
 pub mod launch;
 pub mod link;
 pub mod member;
+pub mod passwords;
 pub mod patience;
 pub mod ready;
 pub mod refusal;

@@ -19,7 +19,10 @@ fn fill(service: &Service<'_>) {
     for first in (0..VALUES).step_by(AT_ONCE) {
         let mut pipe = redis::pipe();
         for n in first..(first + AT_ONCE).min(VALUES) {
-            pipe.cmd("SET").arg(format!("large:{n}")).arg(&value).ignore();
+            pipe.cmd("SET")
+                .arg(format!("large:{n}"))
+                .arg(&value)
+                .ignore();
         }
         pipe.exec(&mut connection).expect("fill");
     }
@@ -75,7 +78,11 @@ fn gigabyte_goes_through_every_change_without_loss() {
     });
     let mut connection = service.target().connect_within(HEALING);
     let keys: i64 = redis::cmd("EXISTS")
-        .arg((0..VALUES).map(|n| format!("large:{n}")).collect::<Vec<_>>())
+        .arg(
+            (0..VALUES)
+                .map(|n| format!("large:{n}"))
+                .collect::<Vec<_>>(),
+        )
         .query(&mut connection)
         .expect("count");
     assert_eq!(keys as usize, VALUES, "every value is there");
