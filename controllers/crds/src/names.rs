@@ -213,6 +213,11 @@ pub fn pod_template(set: &str) -> String {
     format!("{set}-podtemplate")
 }
 
+/// Name of the policy for who may connect to a set's pods.
+pub fn network_policy(set: &str) -> String {
+    format!("{set}-network")
+}
+
 /// PodDisruptionBudget of a set.
 pub fn disruption_budget(set: &str) -> String {
     format!("{set}-pdb")

@@ -61,7 +61,11 @@ impl Controller for Units {
         let name = unit.name_any();
         let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
         let now = Timestamp::now();
-        let secret = call::get_opt(&secrets, &names::identity_secret(&name)).await?;
+        let secret = if self.caches.is_ending(&namespace) {
+            None
+        } else {
+            call::get_opt(&secrets, &names::identity_secret(&name)).await?
+        };
         let watched = self.caches.pods.get(&namespace, &name);
         let pod = if let Some(pod) = &watched {
             Some(Arc::clone(pod))

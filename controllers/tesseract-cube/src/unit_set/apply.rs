@@ -1,6 +1,7 @@
 //! Carries out what was planned for a set, in an order in which a crash at any point does no harm.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -67,6 +68,11 @@ impl UnitSets {
         let budgets: Api<PodDisruptionBudget> = self.api(set);
         let budget = self.caches.budgets.get(&namespace, &plan.budget.name_any());
         call::apply(&budgets, budget.as_deref(), &plan.budget, Self::NAME).await?;
+        if let (Some(policy), Some(known)) = (&plan.policy, &self.caches.policies) {
+            let policies: Api<NetworkPolicy> = self.api(set);
+            let current = known.get(&namespace, &policy.name_any());
+            call::apply(&policies, current.as_deref(), policy, Self::NAME).await?;
+        }
         let units: Api<Unit> = self.api(set);
         let restarts: Vec<i32> = plan
             .decision
