@@ -3,7 +3,7 @@
 CLUSTER := integration/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test ui ui-test simulate mutations model record-session bench-agents packages cluster cluster-check cluster-down images
+.PHONY: help up down check test ledger ui ui-test simulate mutations model record-session bench-agents packages cluster cluster-check cluster-down images
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 22
@@ -50,6 +50,9 @@ gateway-clients: packages ## the gateway before clients and checkers of other ma
 
 bench-gateway: ## the gateway and Envoy side by side: CPU time, requests per second, latency, memory; and the codec by itself
 	gateway/bench/bench.sh
+
+ledger: packages ## a service with 1 GB of data through every change under a writer, on the test cluster: prints the gaps
+	integration/test.sh ledger
 
 bench-agents: ## memory, CPU time and latency of the link with AGENTS=10000 agents, SCENES=idle,apply,… to choose
 	agent/cluster/bench/bench.sh

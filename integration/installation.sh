@@ -172,7 +172,7 @@ json_field() { sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" | head -n 1 | sed
 
 # --- service ---
 
-# The REST form, as a user of curl would do it. The token goes through a file, so that no process list shows it.
+# The REST form, as a user of curl would do it. The members are small: the test cluster is one machine, and what README.md creates next must fit too. The token goes through a file, so that no process list shows it.
 rest() { # METHOD PATH [BODY]
   local headers status
   headers=$(mktemp "$HOME_UPM/headers.XXXXXX")
@@ -190,7 +190,7 @@ service_up() {
   if "$UPM" redis get $SERVICE --project $PROJECT >/dev/null 2>&1; then
     say "the service exists"
   else
-    operation=$(rest POST "/v1/projects/$PROJECT/redisServices?redisServiceId=$SERVICE" '{"spec": {"members": 3}}' | grep -o '"name": *"operations/[^"]*"' | head -n 1 | cut -d'"' -f4)
+    operation=$(rest POST "/v1/projects/$PROJECT/redisServices?redisServiceId=$SERVICE" '{"spec": {"members": 3, "cpu": "100m"}}' | grep -o '"name": *"operations/[^"]*"' | head -n 1 | cut -d'"' -f4)
     [ -n "$operation" ] || fail "the platform did not accept the service"
     say "operation $operation"
     "$UPM" operation watch "$operation"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # `make test`: all tests, from a bare clone. Unit tests first, then the integration tests on the real cluster.
+# `test.sh ledger`, which is `make ledger`: only the tests that take long and much memory.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
@@ -22,6 +23,29 @@ phase "Programs of the test cluster"
 phase "Build"
 "$HERE/build.sh" --workspace --all-targets
 
+cluster_up() {
+  phase "Test cluster and images"
+  "$HERE/cluster/cluster.sh" up
+  images_ready
+  export UPM_TEST_KUBECONFIG=$KUBECONFIG_ADMIN
+  export UPM_TEST_AGENT_IMAGE=$AGENT_IMAGE
+  export UPM_TEST_UNIT_AGENT_IMAGE=$UNIT_AGENT_IMAGE
+  export UPM_TEST_IMAGE_PREFIX=$IMAGE_PREFIX
+  export UPM_TEST_HOST_ADDRESS=$HOST_ADDRESS
+}
+
+case ${1:-all} in
+  all) ;;
+  ledger)
+    cluster_up
+    phase "A gigabyte under a writer"
+    cargo test --locked --workspace --test integration -- --test-threads=1 --ignored road::large
+    "$HERE/cluster/empty.sh"
+    exit
+    ;;
+  *) fail "usage: test.sh [ledger]" ;;
+esac
+
 phase "Unit tests"
 cargo test --locked --workspace --exclude upm-integration
 
@@ -31,14 +55,7 @@ npm --prefix gateway/ui test --silent
 phase "Clients and checkers of other makes before the gateway"
 for part in conformance openapi clients envoy; do "$ROOT/gateway/stock/$part.sh" --built; done
 
-phase "Test cluster and images"
-"$HERE/cluster/cluster.sh" up
-images_ready
-export UPM_TEST_KUBECONFIG=$KUBECONFIG_ADMIN
-export UPM_TEST_AGENT_IMAGE=$AGENT_IMAGE
-export UPM_TEST_UNIT_AGENT_IMAGE=$UNIT_AGENT_IMAGE
-export UPM_TEST_IMAGE_PREFIX=$IMAGE_PREFIX
-export UPM_TEST_HOST_ADDRESS=$HOST_ADDRESS
+cluster_up
 
 phase "Integration tests"
 cargo test --locked --workspace --test integration -- --test-threads=1 --skip road::serve

@@ -1,9 +1,10 @@
 //! Connections: accept, TLS, HTTP/1.1 and HTTP/2 on one port, drain.
 
+mod certificate;
 mod linger;
 mod stall;
 
-use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -15,18 +16,10 @@ use tokio::{
     net::TcpListener,
     sync::Semaphore,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-};
 use tokio_util::task::TaskTracker;
 use upm_mesh::Drain;
 
-use self::stall::Stall;
+use self::{certificate::Certificate, stall::Stall};
 use crate::{Error, Gateway, dispatch, places::Places, proxies};
 
 /// A TLS handshake that takes longer is cut.
@@ -47,9 +40,16 @@ pub(crate) async fn run(
     drain: Drain,
 ) -> Result<(), Error> {
     let tls = match &gateway.config().tls {
-        Some((certificate, key)) => Some(acceptor(certificate, key)?),
+        Some((certificate, key)) => Some(Certificate::open(certificate, key)?),
         None => None,
     };
+    let following = async {
+        if let Some(certificate) = &tls {
+            certificate.follow().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut following = std::pin::pin!(following);
     let slots = Arc::new(Semaphore::new(gateway.config().max_connections));
     let places = Places::new(gateway.config().max_connections_per_address);
     let graceful = GracefulShutdown::new();
@@ -61,6 +61,7 @@ pub(crate) async fn run(
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.signalled() => break,
+            () = &mut following => continue,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -82,7 +83,8 @@ pub(crate) async fn run(
         };
         stream.set_nodelay(true).ok();
         let stream = Stall::new(stream, gateway.config().write_timeout);
-        let (gateway, tls, watcher) = (gateway.clone(), tls.clone(), graceful.watcher());
+        let tls = tls.as_ref().map(Certificate::acceptor);
+        let (gateway, watcher) = (gateway.clone(), graceful.watcher());
         // A connection ends by itself: at its end, at a timeout, or at the end of the grace period.
         connections.spawn(async move {
             match tls {
@@ -151,26 +153,4 @@ async fn connection<S>(
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%address, %error, "A connection ended with an error");
     }
-}
-
-fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
-    let failed = |path: &Path, problem: String| Error::Tls {
-        path: path.to_owned(),
-        problem,
-    };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| failed(certificate, error.to_string()))?;
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| {
-            builder
-                .with_no_client_auth()
-                .with_single_cert(chain, private)
-        })
-        .map_err(|error| failed(certificate, error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

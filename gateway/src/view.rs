@@ -78,11 +78,12 @@ impl View {
                 public: &|table| public(table.path()),
             },
         );
+        let local = local_services(descriptors, &|path| catalog.contains(path))?;
         Ok(Self {
             tables,
             catalog,
             openapi: Bytes::from(document.to_string()),
-            local: local_services(descriptors)?,
+            local,
         })
     }
 }
@@ -100,12 +101,54 @@ fn load(descriptors: &[u8]) -> Result<Tables, Error> {
     Ok(Tables::load(descriptors, options)?)
 }
 
-fn local_services(descriptors: &[u8]) -> Result<tonic::service::Routes, Error> {
+/// Reflection shows the methods that can be called here, and no others.
+fn local_services(
+    descriptors: &[u8],
+    shows: &dyn Fn(&str) -> bool,
+) -> Result<tonic::service::Routes, Error> {
     let (_, health) = tonic_health::server::health_reporter();
+    let shown = upm_mesh::descriptors::only(descriptors, shows)
+        .map_err(|error| Error::Reflection(error.to_string()))?;
     let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(descriptors)
+        .register_file_descriptor_set(shown)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| Error::Reflection(error.to_string()))?;
     Ok(tonic::service::Routes::new(health).add_service(reflection))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reflection_shows_only_what_can_be_called() {
+        let view = View::platform().unwrap();
+        let mut client = ServerReflectionClient::new(view.local.clone().prepare());
+        let mut is_shown = async |method: &policy::Method| {
+            let symbol = method.path.trim_start_matches('/').replace('/', ".");
+            let ask = ServerReflectionRequest {
+                message_request: Some(MessageRequest::FileContainingSymbol(symbol)),
+                ..Default::default()
+            };
+            let asked = client.server_reflection_info(futures::stream::iter([ask]));
+            let mut answers = asked.await.unwrap().into_inner();
+            match answers.message().await {
+                Ok(Some(answer)) => matches!(
+                    answer.message_response,
+                    Some(MessageResponse::FileDescriptorResponse(_))
+                ),
+                Ok(None) | Err(_) => false,
+            }
+        };
+        for method in policy::METHODS {
+            let callable = view.catalog.contains(method.path);
+            assert_eq!(is_shown(method).await, callable, "{}", method.path);
+        }
+    }
 }

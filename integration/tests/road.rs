@@ -18,6 +18,7 @@ mod create;
 mod data;
 mod failover;
 mod gateway;
+mod large;
 mod scale;
 mod secrets;
 mod serve;

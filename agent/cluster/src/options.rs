@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 use upm_crds::names;
-use upm_operator::Settings;
+use upm_operator::{SecretsRole, Settings};
 
 use crate::policy::{Impersonation, Policy, Reach};
 
@@ -42,6 +42,15 @@ pub struct Options {
     /// Namespace of the agent and of packages.
     #[arg(long, env = "UPM_AGENT_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
     pub agent_namespace: String,
+    /// ClusterRole for Secrets that the agent binds to its account in each project's namespace. Without it the agent has Secrets by other roles.
+    #[arg(long, env = "UPM_SECRETS_ROLE", requires = "service_account")]
+    pub secrets_role: Option<String>,
+    /// Each UnitSet gets a NetworkPolicy that leaves the unit agents' port to pods of the agent's namespace.
+    #[arg(long, env = "UPM_NETWORK_POLICIES")]
+    pub network_policies: bool,
+    /// Name of the agent's ServiceAccount.
+    #[arg(long, env = "UPM_SERVICE_ACCOUNT")]
+    pub service_account: Option<String>,
     /// Put in front of images that name no registry.
     #[arg(long, env = "UPM_IMAGE_PREFIX", default_value = "")]
     pub image_prefix: String,
@@ -99,6 +108,12 @@ impl Options {
             image_prefix: self.image_prefix.clone(),
             unit_agent_image: self.unit_agent_image.clone(),
             cluster_domain: self.cluster_domain.clone(),
+            secrets: self
+                .secrets_role
+                .clone()
+                .zip(self.service_account.clone())
+                .map(|(role, account)| SecretsRole { role, account }),
+            network_policies: self.network_policies,
         }
     }
 }
@@ -119,6 +134,9 @@ mod tests {
             "--exec-in=*",
             "--files-in=p1,p2",
             "--agent-namespace=upm-system",
+            "--secrets-role=upm-system-upm-agent-secrets",
+            "--service-account=upm-agent",
+            "--network-policies",
             "--unit-agent-image=u",
             "--image-prefix=",
             "--cluster-domain=cluster.local",
@@ -127,6 +145,10 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(options.hub_endpoints, ["a:1", "b:2"]);
+        let secrets = options.settings().secrets.unwrap();
+        assert_eq!(secrets.role, "upm-system-upm-agent-secrets");
+        assert_eq!(secrets.account, "upm-agent");
+        assert!(options.settings().network_policies);
         let policy = options.policy();
         assert_eq!(policy.accounts.len(), 2);
         assert_eq!(policy.account("p2").unwrap().namespace, "tenants");

@@ -13,8 +13,8 @@ use upm_proto::hub::v1::Key;
 const OWN: &str = "upm-agent";
 /// Kinds of other groups that an intent may be, only where packages live.
 const PACKAGE_KINDS: [&str; 2] = ["ConfigMap", "PodTemplate"];
-/// The kinds of the engine that live in a namespace.
-const ENGINE_KINDS: [&str; 3] = ["UnitSet", "Unit", "RedisReplication"];
+/// The kinds of the engine that live in a namespace and are intents. A Unit is not: it carries a whole pod, and only the cube writes it.
+const ENGINE_KINDS: [&str; 2] = ["UnitSet", "RedisReplication"];
 
 /// The local policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -131,6 +131,11 @@ impl Policy {
                 key.kind, key.namespace, key.name
             ))
         };
+        // What is no name would go elsewhere in the address of a request.
+        let named = key.namespace.is_empty() || is_label(&key.namespace);
+        if !named || !is_name(&key.name) {
+            return refuse("namespace or name is none");
+        }
         match (key.group.as_str(), key.kind.as_str()) {
             (names::GROUP, "Project") if key.namespace.is_empty() => {
                 if is_reserved(&key.name) {
@@ -178,6 +183,21 @@ impl Policy {
         reaches(&self.files, "files of units", namespace, pod)
     }
 
+    /// Whether a tunnel may lead to this object of a project's namespace at all: both names are names, and the namespace is nobody else's.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allows_tunnel(&self, namespace: &str, name: &str) -> Result<(), String> {
+        let allowed = is_label(namespace) && is_name(name) && !is_reserved(namespace);
+        if allowed {
+            Ok(())
+        } else {
+            Err(format!(
+                "the policy of this cluster does not allow tunnels to `{name}` in namespace `{namespace}`"
+            ))
+        }
+    }
+
     /// Whether the platform may read a Secret with these labels.
     pub fn may_read_secret(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         labels.is_some_and(|labels| {
@@ -190,7 +210,7 @@ impl Policy {
 
 fn reaches(reach: &Reach, what: &str, namespace: &str, pod: &str) -> Result<(), String> {
     let allowed =
-        is_name(namespace) && is_name(pod) && !is_reserved(namespace) && reach.covers(namespace);
+        is_label(namespace) && is_name(pod) && !is_reserved(namespace) && reach.covers(namespace);
     if allowed {
         Ok(())
     } else {
@@ -200,10 +220,20 @@ fn reaches(reach: &Reach, what: &str, namespace: &str, pod: &str) -> Result<(), 
     }
 }
 
-/// Whether a text can be the name of an object, and nothing else in the address of a request.
+/// Whether a text can be the name of an object (an RFC 1123 subdomain), and nothing else in the address of a request.
 fn is_name(text: &str) -> bool {
-    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(fine)
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+/// Whether a text can be the name of a namespace (an RFC 1123 label).
+fn is_label(text: &str) -> bool {
+    text.len() <= 63 && is_part(text)
+}
+
+/// Letters, digits and `-` within: neither empty, so that `..` is none, nor with `-` at an end.
+fn is_part(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty() && text.bytes().all(fine) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Namespaces that belong to somebody else.
@@ -266,6 +296,32 @@ mod tests {
             key(names::GROUP, "UnitSet", "", "x"),
             key(names::GROUP, "Project", "p1", "x"),
             key(names::GROUP, "Project", "", "kube-system"),
+            // it carries a whole pod, and nobody sends one
+            key(names::GROUP, "Unit", "p1", "demo-0"),
+            // addresses of something else
+            key(
+                names::GROUP,
+                "UnitSet",
+                "p1",
+                "a/../../../namespaces/kube-system",
+            ),
+            key(names::GROUP, "UnitSet", "p1/x", "demo"),
+            key(names::GROUP, "UnitSet", "p1", ".."),
+            key(names::GROUP, "UnitSet", "..", "demo"),
+            key(names::GROUP, "UnitSet", "p1", "demo?dryRun=All"),
+            key(names::GROUP, "UnitSet", "p1", "demo#x"),
+            key(names::GROUP, "UnitSet", "p1", "%2e%2e"),
+            key(names::GROUP, "UnitSet", "p1", "Demo"),
+            key(names::GROUP, "UnitSet", "p.1", "demo"),
+            key(names::GROUP, "UnitSet", "p1", ""),
+            key(names::GROUP, "UnitSet", "p1", &"x".repeat(254)),
+            key(
+                "",
+                "ConfigMap",
+                "upm-system",
+                "x/../../secrets/upm-cluster-ca",
+            ),
+            key(names::GROUP, "Project", "", "p1/status"),
         ] {
             assert!(policy.allows(&bad).is_err(), "{bad:?}");
         }
@@ -313,6 +369,30 @@ mod tests {
             ("p3/pods/x", "x"),
         ] {
             assert!(policy.allows_files(namespace, pod).is_err(), "{namespace}");
+        }
+    }
+
+    #[test]
+    fn tunnels_lead_only_to_names_in_namespaces_of_projects() {
+        let policy = Policy::default();
+        assert_eq!(policy.allows_tunnel("p1", "demo-credentials"), Ok(()));
+        assert_eq!(policy.allows_tunnel("p1", "demo.v1"), Ok(()));
+        for (namespace, name) in [
+            ("p1", "../../kube-system/secrets/x"),
+            ("p1", ".."),
+            ("..", "x"),
+            ("p1/secrets", "x"),
+            ("p1", "x?watch=1"),
+            ("p1", "x#y"),
+            ("p1", "%2e%2e"),
+            ("p1", ""),
+            ("", "x"),
+            ("kube-system", "x"),
+            ("upm-system", "upm-cluster-ca"),
+            ("default", "x"),
+        ] {
+            let refused = policy.allows_tunnel(namespace, name);
+            assert!(refused.is_err(), "{namespace}/{name}");
         }
     }
 

@@ -174,6 +174,9 @@ impl ClusterTunnels {
         name: &str,
         container: &str,
     ) -> Result<String, pb::Error> {
+        self.policy
+            .allows_tunnel(namespace, name)
+            .map_err(|why| refused("DENIED_LOCAL_POLICY", why))?;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pod = call::get_opt(&api, name)
             .await

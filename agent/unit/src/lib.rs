@@ -22,6 +22,7 @@ pub mod install;
 pub mod launch;
 pub mod link;
 pub mod member;
+pub mod passwords;
 pub mod patience;
 pub mod ready;
 pub mod refusal;
@@ -32,6 +33,7 @@ pub mod run;
 pub mod serve;
 pub mod supervise;
 pub mod watch;
+pub mod words;
 
 /// `N` random bytes as lower-case hex digits.
 pub(crate) fn random_hex<const N: usize>() -> String {

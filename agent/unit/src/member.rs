@@ -1,13 +1,13 @@
 //! The member's role: one task that takes one request after the other, persists first and acts then.
 
 pub mod facts;
+pub mod live;
 pub mod record;
 pub mod replicas;
 pub mod rules;
 pub mod store;
 pub mod view;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::info::{Info, PARKED};
 use crate::link::{Endpoint, Error as LinkError, Link};
 use crate::refusal::Refusal;
 use crate::supervise::{Phase, Process, Supervisor};
+pub use live::{Admission, Live};
 use record::{Record, Role};
 use rules::{Elected, History};
 use store::Store;
@@ -34,46 +35,6 @@ const LOADING: Duration = Duration::from_secs(7);
 const SLOW: Duration = Duration::from_secs(6);
 /// How long a SIGKILL may take.
 const KILL: Duration = Duration::from_secs(2);
-
-/// What the running server is allowed to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Live {
-    /// The role that was lifted; `None` is parked.
-    pub role: Option<Role>,
-    /// For which start of the process; any other start is parked.
-    pub starts: i32,
-    /// Whether writes are paused.
-    pub paused: bool,
-    /// `min-replicas-to-write` in force.
-    pub min_replicas: i32,
-    /// Who may replicate from this one.
-    pub admission: Admission,
-}
-
-/// Who may replicate from a primary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Admission {
-    /// Their member ids.
-    pub members: BTreeSet<String>,
-    /// Version of the group's record that this was decided from.
-    pub record_version: i64,
-}
-
-impl Live {
-    /// What holds for this start of the process.
-    pub fn of(&self, starts: i32) -> Self {
-        if self.starts == starts {
-            self.clone()
-        } else {
-            Self {
-                role: None,
-                starts,
-                min_replicas: NO_WRITES,
-                ..Self::default()
-            }
-        }
-    }
-}
 
 /// What the member's task is asked.
 #[derive(Debug)]
@@ -573,6 +534,7 @@ impl Keeper {
         if !admission
             .members
             .iter()
+            .chain(&admission.group)
             .all(|id| replicas::is_member_id(id))
         {
             return Err(Refusal::Invalid("a member id is 32 hex digits"));
@@ -596,6 +558,7 @@ impl Keeper {
             epoch,
             min_replicas,
             elected,
+            &admission.group,
             leading && info.master,
             &info,
         )?;
@@ -625,6 +588,7 @@ impl Keeper {
                     .union(&admission.members)
                     .cloned()
                     .collect(),
+                group: admission.group.clone(),
                 record_version: before.admission.record_version,
             },
         });

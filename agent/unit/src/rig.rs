@@ -278,10 +278,19 @@ impl Rig {
         &self,
         index: usize,
     ) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        self.user_with(index, PASSWORD).await
+    }
+
+    /// A user's connection with this password.
+    pub async fn user_with(
+        &self,
+        index: usize,
+        password: &str,
+    ) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
         use redis::IntoConnectionInfo;
         let address =
             redis::ConnectionAddr::Tcp("127.0.0.1".to_owned(), self.units[index].config.port);
-        let settings = redis::RedisConnectionInfo::default().set_password(PASSWORD);
+        let settings = redis::RedisConnectionInfo::default().set_password(password);
         redis::Client::open(address.into_connection_info()?.set_redis_settings(settings))?
             .get_multiplexed_async_connection_with_config(
                 &redis::AsyncConnectionConfig::new()

@@ -23,11 +23,13 @@ use crate::link::Endpoint;
 use crate::member::Member;
 use crate::member::facts::{self, StartFacts};
 use crate::member::store::{self, Store};
+use crate::passwords::Passwords;
 use crate::ready;
 use crate::render::AgentSecret;
 use crate::serve::{Services, Unit};
 use crate::supervise::{Hooks, Launch, Supervisor, reap};
 use crate::watch::{Health, Watcher};
+use crate::words;
 
 /// The pod's grace period is 60 s; the rest is for the unit agent itself.
 const GRACE: Duration = Duration::from_secs(50);
@@ -56,6 +58,10 @@ impl Hooks for UnitHooks {
         {
             self.copies.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    fn last_words(&self, lines: &[String]) -> String {
+        words::shown(lines)
     }
 
     fn ended(&self, clean: bool) {
@@ -104,6 +110,7 @@ pub async fn run(
     let _ = hooks.member.set(member.clone());
     process.start().await;
 
+    let member_id = store.get().member_id;
     let (health, seen) = watch::channel(Health::default());
     let unit = Arc::new(Unit {
         name: env.get("POD_NAME").cloned().unwrap_or_default(),
@@ -118,6 +125,16 @@ pub async fn run(
         looking: tokio::sync::Mutex::new(None),
     });
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let passwords = Passwords {
+        secrets: config.secrets.clone(),
+        member_id,
+        server: server.clone(),
+        process: process.clone(),
+    };
+    tasks.spawn(async move {
+        passwords.run().await;
+        Ok(())
+    });
     let watcher = Watcher {
         server,
         process: process.clone(),

@@ -367,6 +367,7 @@ impl RedisMemberService for Services {
             admitted_member_ids,
             record_version,
             member_id,
+            group_member_ids,
         } = request.into_inner();
         self.0
             .member
@@ -375,6 +376,7 @@ impl RedisMemberService for Services {
                 min_replicas_to_write,
                 Admission {
                     members: admitted_member_ids.into_iter().collect(),
+                    group: group_member_ids.into_iter().collect(),
                     record_version,
                 },
                 Elected {

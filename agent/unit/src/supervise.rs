@@ -36,6 +36,8 @@ pub trait Hooks: Send + Sync + 'static {
     fn prepare(&self) -> Result<Launch, String>;
     /// A line that the server printed.
     fn line(&self, line: &str);
+    /// What may be shown of the last lines of a server that ended by itself.
+    fn last_words(&self, lines: &[String]) -> String;
     /// The server ended; `clean` when it was asked to and did so by itself. Blocking.
     fn ended(&self, clean: bool);
 }
@@ -290,11 +292,14 @@ impl Keeper {
         let (status, asked) = self.attend(&mut child).await;
         let clean = matches!(asked, Some(Asked::Politely { .. }))
             && status.as_ref().is_ok_and(ExitStatus::success);
-        readers.finish().await;
+        let lines = readers.finish().await;
         let hooks = self.hooks.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || hooks.ended(clean)).await {
             tracing::error!(%error, "the end of the server could not be noted");
         }
+        let gave_up = status
+            .as_ref()
+            .is_ok_and(|status| status.code().is_some_and(|code| code != 0));
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         if begun.elapsed() >= STEADY {
             self.delay = FIRST_DELAY;
@@ -319,7 +324,17 @@ impl Keeper {
             }
             None => {
                 self.publish(|process| process.unexpected += 1);
-                self.back_off(how).await
+                let words = if gave_up {
+                    self.hooks.last_words(&lines)
+                } else {
+                    String::new()
+                };
+                let why = if words.is_empty() {
+                    how
+                } else {
+                    format!("{how}: {words}")
+                };
+                self.back_off(why).await
             }
         }
     }

@@ -71,6 +71,9 @@ pub mod annotation {
     pub const RESTARTED_AT: &str = "upm.syntropycloud.io/restarted-at";
     /// On PVCs and generated Secrets: uid of the UnitSet they were made for.
     pub const UNIT_SET_UID: &str = "upm.syntropycloud.io/unitset-uid";
+    /// On PVCs that were kept: how many units the deleted UnitSet had. A UnitSet that adopts them needs as many: a part of the volumes
+    /// may be the part without the newest data.
+    pub const KEPT_OF_UNITS: &str = "upm.syntropycloud.io/kept-of-units";
     /// On a namespace: uid of the Project it was made for.
     pub const PROJECT_UID: &str = "upm.syntropycloud.io/project-uid";
     /// On a package's PodTemplate: the unit agent's `unit.yaml`.
@@ -208,6 +211,11 @@ pub fn config_value(unit: &str) -> String {
 /// Copy of the package's PodTemplate, as earlier versions made it.
 pub fn pod_template(set: &str) -> String {
     format!("{set}-podtemplate")
+}
+
+/// Name of the policy for who may connect to a set's pods.
+pub fn network_policy(set: &str) -> String {
+    format!("{set}-network")
 }
 
 /// PodDisruptionBudget of a set.

@@ -291,6 +291,10 @@ pub struct RedisReplicationStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub departed: Vec<DepartedVolume>,
+    /// What whoever leads next must have, besides what the ackers have: set when the last acker left and nobody but the primary had its
+    /// data; removed when an acker has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub must_cover: Option<HistoryPosition>,
     /// Who counted in the epoch before, until the recorded one is known to have begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<PriorEpoch>,
@@ -342,6 +346,21 @@ pub struct PriorEpoch {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub departed: Vec<DepartedVolume>,
+    /// What whoever led next had to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub must_cover: Option<HistoryPosition>,
+}
+
+/// A position in a history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryPosition {
+    /// Id of the history.
+    #[serde(default)]
+    pub replid: String,
+    /// Replication offset in bytes.
+    #[serde(default)]
+    pub offset: i64,
 }
 
 /// Why a primary was elected.

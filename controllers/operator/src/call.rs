@@ -73,6 +73,18 @@ where
     .await
 }
 
+/// Reads the objects that the field selector finds.
+pub async fn list_where<K>(api: &Api<K>, fields: &str) -> Result<ObjectList<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    within(
+        &name_of::<K>("list", fields),
+        api.list(&ListParams::default().fields(fields)),
+    )
+    .await
+}
+
 /// Makes an object; `None` when there is one of this name.
 pub async fn create<K>(api: &Api<K>, object: &K) -> Result<Option<K>, Error>
 where

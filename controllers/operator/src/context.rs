@@ -20,6 +20,20 @@ pub struct Settings {
     pub unit_agent_image: String,
     /// Domain of the cluster's DNS.
     pub cluster_domain: String,
+    /// The role for Secrets that the agent binds in the namespaces of projects. `None`: it has Secrets by other roles.
+    pub secrets: Option<SecretsRole>,
+    /// Whether each set gets a NetworkPolicy that leaves the unit agents to pods of the system namespace. Only where the controllers run in such
+    /// a pod: from elsewhere they would be cut off.
+    pub network_policies: bool,
+}
+
+/// A ClusterRole and whom it is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SecretsRole {
+    /// Name of the ClusterRole, and of its RoleBindings.
+    pub role: String,
+    /// Name of the agent's ServiceAccount in the system namespace.
+    pub account: String,
 }
 
 impl Default for Settings {
@@ -29,6 +43,8 @@ impl Default for Settings {
             image_prefix: String::new(),
             unit_agent_image: "upm-unit-agent:latest".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
+            secrets: None,
+            network_policies: false,
         }
     }
 }

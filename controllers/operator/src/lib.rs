@@ -14,7 +14,7 @@ pub mod leader;
 mod retry;
 mod trace;
 
-pub use context::{Context, Settings};
+pub use context::{Context, SecretsRole, Settings};
 pub use controller::{Controller, Next, Object, Options, run};
 pub use error::Error;
 pub use events::Events;

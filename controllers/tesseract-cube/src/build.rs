@@ -2,8 +2,10 @@
 
 pub(crate) mod config_map;
 pub(crate) mod disruption;
+pub(crate) mod grant;
 pub(crate) mod identity;
 pub(crate) mod namespace;
+pub(crate) mod network;
 pub(crate) mod pod;
 pub(crate) mod secret;
 pub(crate) mod service;

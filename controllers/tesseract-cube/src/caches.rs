@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplate, Service,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Api, Resource, ResourceExt as _};
@@ -31,6 +32,8 @@ pub(crate) struct Caches {
     pub(crate) maps: Informer<ConfigMap>,
     pub(crate) services: Informer<Service>,
     pub(crate) budgets: Informer<PodDisruptionBudget>,
+    /// `None` where no policies are made: the agent may have no right to them.
+    pub(crate) policies: Option<Informer<NetworkPolicy>>,
     pub(crate) topologies: Informer<RedisReplication>,
     pub(crate) namespaces: Informer<Namespace>,
     pub(crate) nodes: Informer<Node>,
@@ -134,6 +137,10 @@ impl Caches {
             maps: Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys),
             services: Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys),
             budgets: Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys),
+            policies: context
+                .settings
+                .network_policies
+                .then(|| Informer::start_indexed(Api::all(client.clone()), ours(), cancel, keys)),
             topologies: Informer::start_indexed(
                 Api::all(client.clone()),
                 any(),
@@ -172,7 +179,11 @@ impl Caches {
             self.package_maps.ready(FIRST_READ),
             self.package_pods.ready(FIRST_READ),
         )
-        .map(drop)
+        .map(drop)?;
+        match &self.policies {
+            Some(policies) => policies.ready(FIRST_READ).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// What a set is reconciled for.
@@ -196,7 +207,11 @@ impl Caches {
         let of_pods = by_package(self.sets.clone());
         let on_nodes = self.pods.clone();
         let in_namespaces = self.sets.clone();
-        vec![
+        let policies = self
+            .policies
+            .iter()
+            .map(|policies| policies.trigger(of_set));
+        let mut triggers = vec![
             self.units.trigger(of_set),
             self.pods.trigger(of_set),
             self.claims.trigger(of_set),
@@ -230,7 +245,9 @@ impl Caches {
             self.package_maps.trigger(move |map| of_map(map.name_any())),
             self.package_pods
                 .trigger(move |pods| of_pods(pods.name_any())),
-        ]
+        ];
+        triggers.extend(policies);
+        triggers
     }
 
     /// What a unit is reconciled for.
@@ -264,6 +281,13 @@ impl Caches {
             self.units.trigger(project_of),
             self.claims.trigger(project_of),
         ]
+    }
+
+    /// Whether a project's namespace is being deleted. Then the right to its Secrets may have gone before them, and before what is in the way of
+    /// the deletion.
+    pub(crate) fn is_ending(&self, namespace: &str) -> bool {
+        let found = self.namespaces.get("", namespace);
+        found.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
     /// Everything of one kind in a namespace, also what cannot be read.

@@ -1,7 +1,7 @@
 //! What pods and nodes say, in the words of the plans.
 
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Node, Pod, PodCondition};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use upm_crds::leave;
 use upm_crds::names::{annotation, label};
@@ -72,6 +72,32 @@ pub(crate) fn container_trouble(pod: &Pod) -> Option<String> {
         (reason != "ContainerCreating" && reason != "PodInitializing")
             .then(|| format!("container {} waits: {reason}", container.name))
     })
+}
+
+/// How long a server may start before its probe is asked why it does not answer.
+const STARTS: SignedDuration = SignedDuration::from_secs(10);
+
+/// Whether the pod runs and has not been ready for longer than a start takes.
+pub(crate) fn runs_unready(pod: &Pod, now: Timestamp) -> bool {
+    let unready = condition(pod, "Ready").filter(|ready| ready.status != "True");
+    let since = unready.and_then(|ready| ready.last_transition_time.as_ref());
+    phase(pod) == "Running" && since.is_some_and(|since| now.duration_since(since.0) >= STARTS)
+}
+
+/// What the newest of these events says that the unit agent answered.
+pub(crate) fn probe_words(events: &[Event]) -> Option<String> {
+    let time = |event: &Event| {
+        event
+            .last_timestamp
+            .as_ref()
+            .map(|time| time.0)
+            .or_else(|| event.event_time.as_ref().map(|time| time.0))
+    };
+    let newest = events.iter().max_by_key(|event| time(event))?;
+    let message = newest.message.as_deref()?;
+    let (_, words) = message.split_once("not ready: ")?;
+    let words = words.lines().next()?.trim();
+    (!words.is_empty()).then(|| words.to_owned())
 }
 
 /// The pod's node.

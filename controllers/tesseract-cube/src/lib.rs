@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use upm_operator::authority::ClusterAuthority;
 use upm_operator::{Context, Options};
 
-pub use upm_operator::Settings;
+pub use upm_operator::{SecretsRole, Settings};
 
 /// Runs the controllers of Project, UnitSet and Unit until `drain` is cancelled. The caller holds the leader lease.
 ///

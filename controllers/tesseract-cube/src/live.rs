@@ -1,11 +1,14 @@
-//! The whole life of a set against a real API server. Kubelet, volumes and topology are played by [`World`].
+//! The whole life of a set against a real API server, with the rights that the chart grants and no others. Kubelet, volumes and topology
+//! are played by [`World`].
 
 mod control_plane;
+mod rights;
 mod world;
 
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, PodTemplate, Secret,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -161,18 +164,22 @@ async fn start() -> (
         .await
         .unwrap();
     let world = World::start(client.clone(), PROJECT).await;
+    let secrets = rights::grant(&client).await;
+    let agent = plane.client_of(SYSTEM, &secrets.account);
+    rights::enforced(&client, &agent, &secrets).await;
     let cancel = CancellationToken::new();
-    let cube = tokio::spawn(crate::run(
-        client,
-        crate::Settings::default(),
-        cancel.clone(),
-    ));
+    let settings = crate::Settings {
+        secrets: Some(secrets),
+        network_policies: true,
+        ..crate::Settings::default()
+    };
+    let cube = tokio::spawn(crate::run(agent, settings, cancel.clone()));
     (plane, test, world, cancel, cube)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_lives_its_whole_life_on_a_real_api_server() {
-    let (_plane, test, world, cancel, cube) = start().await;
+    let (plane, test, world, cancel, cube) = start().await;
     let projects: Api<Project> = Api::all(test.client.clone());
     let namespaces: Api<Namespace> = Api::all(test.client.clone());
 
@@ -198,6 +205,10 @@ async fn a_set_lives_its_whole_life_on_a_real_api_server() {
     })
     .await;
 
+    let agent = plane.client_of(SYSTEM, "upm-agent");
+    let role = rights::named(&rights::rendered());
+    rights::secrets(&test.client, &agent, &role).await;
+
     test.create_set(json!({})).await;
     until("a set without its package says so", async || {
         test.reason(kind::PACKAGE_FOUND).await == "PackageNotFound"
@@ -212,10 +223,12 @@ async fn a_set_lives_its_whole_life_on_a_real_api_server() {
     labels(&test).await;
     maintenance(&test, &world).await;
     drain(&test, &world).await;
+    network(&test).await;
     scaling(&test).await;
     stopping(&test, &world).await;
     volumes(&test, &password).await;
 
+    namespace_by_hand(&test, &projects, &namespaces).await;
     projects
         .delete(PROJECT, &DeleteParams::default())
         .await
@@ -228,6 +241,67 @@ async fn a_set_lives_its_whole_life_on_a_real_api_server() {
     cancel.cancel();
     cube.await.unwrap().unwrap();
     world.stop().await;
+}
+
+/// Somebody deletes a project's namespace with a set in it. The right to its Secrets goes before them; what is in the way goes all the same, and the
+/// project makes the namespace anew.
+async fn namespace_by_hand(test: &Test, projects: &Api<Project>, namespaces: &Api<Namespace>) {
+    const NAME: &str = "cube-gone";
+    projects
+        .create(
+            &PostParams::default(),
+            &Project::new(NAME, Default::default()),
+        )
+        .await
+        .unwrap();
+    until("the other project is active", async || {
+        let project = projects.get(NAME).await.unwrap();
+        project
+            .status
+            .is_some_and(|status| is_true(&status.conditions, kind::READY))
+    })
+    .await;
+    let sets: Api<UnitSet> = Api::namespaced(test.client.clone(), NAME);
+    let secrets: Api<Secret> = Api::namespaced(test.client.clone(), NAME);
+    let set = json!({
+        "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "UnitSet",
+        "metadata": { "name": "demo" },
+        "spec": {
+            "type": "redis", "version": "7.0.15", "units": 1, "startup": false,
+            "volumeRetentionPolicy": "Delete",
+            "storage": [{ "name": "data", "size": "1Gi", "mountPath": "/data", "storageClassName": "fast" }],
+            "generatedSecret": { "name": "demo-credentials", "keys": ["default"] },
+        },
+    });
+    sets.create(
+        &PostParams::default(),
+        &serde_json::from_value(set).unwrap(),
+    )
+    .await
+    .unwrap();
+    until("the set has its Secret", async || {
+        let secret = secrets.get_opt("demo-credentials").await.unwrap();
+        secret.is_some()
+    })
+    .await;
+    let before = namespaces.get(NAME).await.unwrap().uid();
+    namespaces
+        .delete(NAME, &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the namespace is made anew", async || {
+        let found = namespaces.get_opt(NAME).await.unwrap();
+        found.is_some_and(|found| found.uid() != before)
+    })
+    .await;
+    projects
+        .delete(NAME, &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the other project is gone", async || {
+        projects.get_opt(NAME).await.unwrap().is_none()
+    })
+    .await;
 }
 
 async fn foreign_namespace(projects: &Api<Project>, namespaces: &Api<Namespace>) {
@@ -438,6 +512,41 @@ async fn drain(test: &Test, world: &World) {
         .await
         .unwrap();
     test.settled("after the drain").await;
+}
+
+/// Who is no pod of the agent's namespace does not reach the unit agents.
+async fn network(test: &Test) {
+    let policies: Api<NetworkPolicy> = Api::namespaced(test.client.clone(), PROJECT);
+    let policy = policies.get("demo-network").await.unwrap();
+    let spec = serde_json::to_value(policy.spec.unwrap()).unwrap();
+    let of_agents = json!([{ "port": 2214, "protocol": "TCP" }]);
+    let rules = spec["ingress"].as_array().unwrap();
+    let rule = rules.iter().find(|rule| rule["ports"] == of_agents);
+    let from = &rule.unwrap()["from"];
+    let system = json!({ "kubernetes.io/metadata.name": SYSTEM });
+    assert_eq!(from[0]["namespaceSelector"]["matchLabels"], system);
+    // nobody else is let in there, and everybody everywhere else
+    let opens = |port: i64| {
+        rules.iter().any(|rule| {
+            let ports = rule["ports"].as_array().unwrap().iter();
+            let mut tcp = ports.filter(|one| one["protocol"] == "TCP");
+            let holds = |one: &Value| {
+                let first = one["port"].as_i64().unwrap();
+                (first..=one["endPort"].as_i64().unwrap_or(first)).contains(&port)
+            };
+            rule.get("from").is_none() && tcp.any(holds)
+        })
+    };
+    assert!(!opens(2214));
+    assert!([1, 2213, 2215, 6379, 9121, 65_535].into_iter().all(opens));
+    policies
+        .delete("demo-network", &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the policy is made again", async || {
+        policies.get_opt("demo-network").await.unwrap().is_some()
+    })
+    .await;
 }
 
 async fn scaling(test: &Test) {

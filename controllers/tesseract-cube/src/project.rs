@@ -1,10 +1,11 @@
-//! The controller of a project: its namespace.
+//! The controller of a project: its namespace, and the agent's right to the Secrets there.
 
 mod plan;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use upm_crds::conditions;
@@ -13,7 +14,7 @@ use upm_crds::{Project, ProjectStatus};
 use upm_operator::call::{self, Propagation};
 use upm_operator::{Context, Controller, Error, Next};
 
-use crate::build::namespace;
+use crate::build::{grant, namespace};
 use crate::caches::Caches;
 pub(crate) use plan::Plan;
 use plan::Step;
@@ -33,6 +34,8 @@ pub(crate) struct Observed {
     pub(crate) namespace: Option<Namespace>,
     /// What a deletion would destroy: "2 UnitSets, 3 volumes".
     pub(crate) in_use: Vec<String>,
+    /// The RoleBinding that the agent still lacks in the namespace.
+    pub(crate) ungranted: Option<Box<RoleBinding>>,
 }
 
 impl Controller for Projects {
@@ -60,10 +63,15 @@ impl Controller for Projects {
                 .map(|(count, what)| format!("{count} {what}"))
                 .collect();
         }
+        let ungranted = match &namespace {
+            Some(found) if namespace::is_ours(found, &name) => self.ungranted(&name).await?,
+            Some(_) | None => None,
+        };
         Ok(Observed {
             now: Timestamp::now(),
             namespace,
             in_use,
+            ungranted,
         })
     }
 
@@ -113,6 +121,11 @@ impl Controller for Projects {
                 )
                 .await?;
             }
+            Step::Grant(binding) => {
+                let bindings: Api<RoleBinding> =
+                    Api::namespaced(self.context.client.clone(), &name);
+                call::apply(&bindings, None, binding.as_ref(), Self::NAME).await?;
+            }
             Step::Delete(uid) => {
                 call::delete(&namespaces, &name, uid, Propagation::Background).await?;
             }
@@ -121,6 +134,21 @@ impl Controller for Projects {
             }
         }
         Ok(plan.next)
+    }
+}
+
+impl Projects {
+    /// Nothing watches the bindings: one that somebody removed is missed with the next look at the project.
+    async fn ungranted(&self, project: &str) -> Result<Option<Box<RoleBinding>>, Error> {
+        let settings = &self.context.settings;
+        let Some(secrets) = &settings.secrets else {
+            return Ok(None);
+        };
+        let wanted = grant::binding(project, settings, secrets);
+        let bindings: Api<RoleBinding> = Api::namespaced(self.context.client.clone(), project);
+        let found = call::get_opt(&bindings, &secrets.role).await?;
+        let there = found.is_some_and(|found| grant::grants(&found, &wanted));
+        Ok((!there).then(|| Box::new(wanted)))
     }
 }
 

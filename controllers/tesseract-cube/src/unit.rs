@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -46,6 +46,8 @@ pub(crate) struct Observed {
     pub(crate) renew_at: Timestamp,
     /// `True`, `False` or `Unknown`.
     pub(crate) node_ready: String,
+    /// What the readiness probe said last of a server that does not answer.
+    pub(crate) unready: Option<String>,
 }
 
 impl Controller for Units {
@@ -59,7 +61,11 @@ impl Controller for Units {
         let name = unit.name_any();
         let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
         let now = Timestamp::now();
-        let secret = call::get_opt(&secrets, &names::identity_secret(&name)).await?;
+        let secret = if self.caches.is_ending(&namespace) {
+            None
+        } else {
+            call::get_opt(&secrets, &names::identity_secret(&name)).await?
+        };
         let watched = self.caches.pods.get(&namespace, &name);
         let pod = if let Some(pod) = &watched {
             Some(Arc::clone(pod))
@@ -77,7 +83,12 @@ impl Controller for Units {
             .claims
             .indexed(&set_key(&namespace, &set_of(unit)));
         let classes = self.caches.classes.all();
+        let unready = match pod.as_deref() {
+            Some(pod) if facts::runs_unready(pod, now) => self.probe_words(pod).await,
+            Some(_) | None => None,
+        };
         Ok(Observed {
+            unready,
             now,
             node_ready: facts::node_ready(node.as_deref()).to_owned(),
             unwatched: pod.is_some() && watched.is_none(),
@@ -131,6 +142,24 @@ impl Controller for Units {
 }
 
 impl Units {
+    /// The last answer of the readiness probe, from the node's events: the server's own words when it ends by itself. They only make the
+    /// status clearer, so a failure to read them is not one of the reconciliation.
+    async fn probe_words(&self, pod: &Pod) -> Option<String> {
+        let namespace = pod.namespace().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.context.client.clone(), &namespace);
+        let about = format!(
+            "involvedObject.uid={},reason=Unhealthy",
+            pod.uid().unwrap_or_default()
+        );
+        match call::list_where(&api, &about).await {
+            Ok(events) => facts::probe_words(&events.items),
+            Err(error) => {
+                tracing::debug!(%error, "the probe's words cannot be read");
+                None
+            }
+        }
+    }
+
     async fn apply_claim(
         &self,
         unit: &Unit,

@@ -208,6 +208,9 @@ impl UnitSets {
         let Some(wanted) = &set.spec.generated_secret else {
             return Ok(SecretState::NotWanted);
         };
+        if self.caches.is_ending(namespace) {
+            return Ok(SecretState::NotWanted);
+        }
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
         Ok(match call::get_opt(&api, &wanted.name).await? {
             None => SecretState::Absent,

@@ -54,6 +54,9 @@ authority = "/var/run/upm/authority"
 {{- if eq $served "auth" }}
 [auth]
 setup-token = "/var/run/upm/setup/token"
+{{- if $values.auth.keySecret }}
+key-file = "/var/run/upm/auth/key"
+{{- end }}
 {{ end }}
 [telemetry]
 metrics-listen = "0.0.0.0:9090"

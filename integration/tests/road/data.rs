@@ -91,6 +91,17 @@ fn kept_volumes_stay_are_told_of_and_come_back_only_when_the_user_chooses() {
             refused.body
         );
     }
+    let fewer = api.call(
+        "POST",
+        &service.creation("&retainedData=ADOPT"),
+        Some(&spec(1)),
+    );
+    assert_eq!(
+        (fewer.status, fewer.reason()),
+        (400, "DATA_LEFT_OUT"),
+        "the newest data may be on any of them: {}",
+        fewer.body
+    );
     service.is_gone();
     assert_eq!(
         service.identities(PVC),

@@ -1903,10 +1903,9 @@ pub mod agent_service_client {
         }
         /// Trades a join token and a certificate request for a client certificate; or, for an agent whose certificate has ended, a token of the
         /// service account that it had when it was here. Server-authenticated TLS only.
-        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used; `AGENT_REVOKED`; `SERVICE_ACCOUNT_NOT_PINNED`,
-        /// `SERVICE_ACCOUNT_ISSUER_MISMATCH`, `SERVICE_ACCOUNT_KEY_UNKNOWN`, `SERVICE_ACCOUNT_SIGNATURE_INVALID`,
-        /// `SERVICE_ACCOUNT_AUDIENCE_MISMATCH`, `SERVICE_ACCOUNT_SUBJECT_MISMATCH`, `SERVICE_ACCOUNT_TOKEN_EXPIRED`,
-        /// `SERVICE_ACCOUNT_TOKEN_INVALID`), FAILED_PRECONDITION (`CLUSTER_UID_MISMATCH`), RESOURCE_EXHAUSTED.
+        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used; `AGENT_REVOKED`; `SERVICE_ACCOUNT_NOT_PINNED`
+        /// when no pinned key vouches for the token, or there is no such agent; otherwise `SERVICE_ACCOUNT_AUDIENCE_MISMATCH`,
+        /// `SERVICE_ACCOUNT_SUBJECT_MISMATCH`, `SERVICE_ACCOUNT_TOKEN_EXPIRED`), FAILED_PRECONDITION (`CLUSTER_UID_MISMATCH`), RESOURCE_EXHAUSTED.
         pub async fn enroll(
             &mut self,
             request: impl tonic::IntoRequest<super::EnrollRequest>,
@@ -1995,10 +1994,9 @@ pub mod agent_service_server {
     pub trait AgentService: std::marker::Send + std::marker::Sync + 'static {
         /// Trades a join token and a certificate request for a client certificate; or, for an agent whose certificate has ended, a token of the
         /// service account that it had when it was here. Server-authenticated TLS only.
-        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used; `AGENT_REVOKED`; `SERVICE_ACCOUNT_NOT_PINNED`,
-        /// `SERVICE_ACCOUNT_ISSUER_MISMATCH`, `SERVICE_ACCOUNT_KEY_UNKNOWN`, `SERVICE_ACCOUNT_SIGNATURE_INVALID`,
-        /// `SERVICE_ACCOUNT_AUDIENCE_MISMATCH`, `SERVICE_ACCOUNT_SUBJECT_MISMATCH`, `SERVICE_ACCOUNT_TOKEN_EXPIRED`,
-        /// `SERVICE_ACCOUNT_TOKEN_INVALID`), FAILED_PRECONDITION (`CLUSTER_UID_MISMATCH`), RESOURCE_EXHAUSTED.
+        /// Errors: UNAUTHENTICATED (`JOIN_TOKEN_INVALID`, also when expired or used; `AGENT_REVOKED`; `SERVICE_ACCOUNT_NOT_PINNED`
+        /// when no pinned key vouches for the token, or there is no such agent; otherwise `SERVICE_ACCOUNT_AUDIENCE_MISMATCH`,
+        /// `SERVICE_ACCOUNT_SUBJECT_MISMATCH`, `SERVICE_ACCOUNT_TOKEN_EXPIRED`), FAILED_PRECONDITION (`CLUSTER_UID_MISMATCH`), RESOURCE_EXHAUSTED.
         async fn enroll(
             &self,
             request: tonic::Request<super::EnrollRequest>,

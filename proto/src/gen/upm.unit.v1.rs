@@ -178,6 +178,10 @@ pub struct GrantPrimaryRequest {
     /// Whom the grant is for, when set: a member with another volume refuses it with FAILED_PRECONDITION, reason `OTHER_VOLUME`.
     #[prost(string, tag = "7")]
     pub member_id: ::prost::alloc::string::String,
+    /// Member ids of the primary and of everybody who may have acknowledged in this epoch, admitted or not. Kept on the volume: whoever finds
+    /// the volume without the group's record knows which others belong to it, and that none of them can have led later without being here.
+    #[prost(string, repeated, tag = "8")]
+    pub group_member_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks to pause writes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -330,6 +334,9 @@ pub struct RedisMember {
     /// `record_version` of the grant in force.
     #[prost(int64, tag = "39")]
     pub record_version: i64,
+    /// `group_member_ids` of the last grant on the volume; empty unless it was last told to lead.
+    #[prost(string, repeated, tag = "40")]
+    pub group_member_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A replica as its primary sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

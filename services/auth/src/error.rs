@@ -100,10 +100,10 @@ impl From<Status> for Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Peer(status) => *status,
-            own => into_status(own, "auth.upm"),
+        if let Error::Peer(status) = error {
+            return *status;
         }
+        into_status(error, "auth.upm")
     }
 }
 

@@ -96,12 +96,19 @@ impl Keys {
     }
 
     fn rotate(&self, conn: &mut Connection, now_us: i64) -> Result<(Vec<KeyRow>, bool), Error> {
-        let plan = self.plan(&model::all(conn)?, now_us);
-        if plan == Plan::default() {
-            return Ok((model::all(conn)?, false));
+        let rows = model::all(conn)?;
+        let in_clear = |row: &KeyRow| self.vault.seals() && !row.sealed;
+        if self.plan(&rows, now_us) == Plan::default() && !rows.iter().any(in_clear) {
+            return Ok((rows, false));
         }
         // Another replica may have been faster.
         policy::lock(conn)?;
+        // Made before there was a key file.
+        for row in model::all(conn)?.iter().filter(|row| in_clear(row)) {
+            let (sealed, _) = self.vault.seal(&row.private_key)?;
+            tracing::info!(key.id = %row.kid, "Sealed a signing key");
+            model::seal(conn, &row.kid, &sealed)?;
+        }
         let plan = self.plan(&model::all(conn)?, now_us);
         if let Some(sign_from_us) = plan.create_from_us {
             let row = self.new_key(sign_from_us)?;

@@ -158,7 +158,7 @@ fn create(
             let retained = earlier
                 .retained
                 .ok_or(Error::Broken("a retained service without volumes"))?;
-            refuse_retained(&name, &retained, acceptance.input.retained, &new.cluster)?;
+            refuse_retained(&name, &retained, &acceptance.input, &new.cluster)?;
             operation.input.earlier = Some(retained);
             service::model::forget(conn, &acceptance.name)?;
         }
@@ -202,13 +202,15 @@ fn create(
     }
 }
 
-/// Refuses to create over retained volumes unless the user has chosen, and chosen where they are.
+/// Refuses to create over retained volumes unless the user has chosen, chosen where they are, and leaves out none that may have the
+/// newest data.
 pub(crate) fn refuse_retained(
     name: &str,
     retained: &crate::shape::Retained,
-    chosen: RetainedVolumes,
+    wanted: &Input,
     cluster: &str,
 ) -> Result<(), Error> {
+    let chosen = wanted.retained;
     if chosen == RetainedVolumes::Refuse {
         return Err(Error::DataRetained {
             name: name.to_owned(),
@@ -219,6 +221,12 @@ pub(crate) fn refuse_retained(
         return Err(Error::DataElsewhere {
             name: name.to_owned(),
             cluster: retained.cluster.clone(),
+        });
+    }
+    if chosen == RetainedVolumes::Adopt && wanted.members < retained.members {
+        return Err(Error::DataLeftOut {
+            name: name.to_owned(),
+            members: retained.members,
         });
     }
     Ok(())

@@ -60,6 +60,17 @@ pub enum Error {
         /// Cluster id.
         cluster: String,
     },
+    /// Fewer members than there are retained volumes: one that is left out may have the newest data.
+    #[error(
+        "an earlier {name} had {members} members, and the volume of any of them may have the newest data: create it with {members} members, \
+         and scale in afterwards"
+    )]
+    DataLeftOut {
+        /// Service name.
+        name: String,
+        /// How many members had volumes.
+        members: u32,
+    },
     /// Another operation works on the service.
     #[error("{operation} works on {name}: wait for it or cancel it")]
     InProgress {
@@ -184,6 +195,7 @@ impl Classify for Error {
             Self::Unfit { .. }
             | Self::DataRetained { .. }
             | Self::DataElsewhere { .. }
+            | Self::DataLeftOut { .. }
             | Self::InProgress { .. }
             | Self::Refused { .. }
             | Self::OperationDone(_)
@@ -205,6 +217,7 @@ impl Classify for Error {
             | Self::Refused { reason, .. } => reason,
             Self::DataRetained { .. } => "DATA_RETAINED",
             Self::DataElsewhere { .. } => "DATA_ON_OTHER_CLUSTER",
+            Self::DataLeftOut { .. } => "DATA_LEFT_OUT",
             Self::InProgress { .. } => "OPERATION_IN_PROGRESS",
             Self::OperationNotFound(_) => "OPERATION_NOT_FOUND",
             Self::OperationDone(_) => "OPERATION_DONE",
@@ -249,6 +262,9 @@ impl Classify for Error {
                 .with_fact("since", rfc3339(retained.since_us)),
             Self::DataElsewhere { name, cluster } => {
                 Details::fact("service", name).with_fact("cluster", cluster)
+            }
+            Self::DataLeftOut { name, members } => {
+                Details::fact("service", name).with_fact("members", members.to_string())
             }
             Self::InProgress { name, operation } => Details {
                 preconditions: vec![PreconditionViolation {

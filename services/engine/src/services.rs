@@ -21,7 +21,7 @@ use crate::{
     plan::Plan,
     runner,
     service::{self, Life, Service, model::Order},
-    shape::{Retained, RetainedVolumes},
+    shape::{Input, Retained},
     watch,
 };
 
@@ -145,7 +145,7 @@ impl<E: Engine> Services<E> {
     pub async fn refuse_taken(
         &self,
         name: &ServiceName,
-        chosen: RetainedVolumes,
+        wanted: &Input,
         cluster: &str,
     ) -> Result<Option<Retained>, Error> {
         match self.look(name).await? {
@@ -154,7 +154,7 @@ impl<E: Engine> Services<E> {
                 let retained = service
                     .retained
                     .ok_or(Error::Broken("a retained service without volumes"))?;
-                accept::refuse_retained(&name.to_string(), &retained, chosen, cluster)?;
+                accept::refuse_retained(&name.to_string(), &retained, wanted, cluster)?;
                 Ok(Some(retained))
             }
             Some(_) => Err(Error::ServiceExists(name.to_string())),

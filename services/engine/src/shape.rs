@@ -26,6 +26,9 @@ pub struct Shape {
     /// Whether members were ever told to serve; from then on volumes may hold a user's data.
     #[serde(default)]
     pub served: bool,
+    /// Whether the service was open once, or was made of kept volumes: members that are all empty have lost its data.
+    #[serde(default)]
+    pub begun: bool,
 }
 
 /// What removing the UnitSet does to its volumes.

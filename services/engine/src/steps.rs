@@ -36,6 +36,8 @@ pub enum Step {
     AwaitReplicationReady,
     /// Checks that the service takes writes.
     VerifyWrites,
+    /// From now on the members never begin empty again.
+    ForbidEmptyBeginning,
     /// Opens the service.
     MarkReady,
     /// Asks for a rolling restart.
@@ -76,7 +78,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ReserveService,
         Self::ReserveUnits,
         Self::ApplyProject,
@@ -87,6 +89,7 @@ impl Step {
         Self::ApplyReplication,
         Self::AwaitReplicationReady,
         Self::VerifyWrites,
+        Self::ForbidEmptyBeginning,
         Self::MarkReady,
         Self::ApplyRestart,
         Self::AwaitUnitsRestarted,
@@ -120,6 +123,7 @@ impl Step {
             Self::ApplyReplication => "ApplyReplication",
             Self::AwaitReplicationReady => "AwaitReplicationReady",
             Self::VerifyWrites => "VerifyWrites",
+            Self::ForbidEmptyBeginning => "ForbidEmptyBeginning",
             Self::MarkReady => "MarkReady",
             Self::ApplyRestart => "ApplyRestart",
             Self::AwaitUnitsRestarted => "AwaitUnitsRestarted",

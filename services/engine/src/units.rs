@@ -49,6 +49,9 @@ pub(crate) fn ready(shape: &Shape, mark: &Mark, observed: &Observed) -> Vec<Pred
         exist && all,
         in_words(shape, &status),
     ));
+    if !(exist && all) {
+        predicates.extend(causes(&status.conditions));
+    }
     if let Some(restarted_at) = &shape.restarted_at {
         let restarted = status.restarted_at.as_ref() == Some(restarted_at);
         let words = if restarted {
@@ -62,6 +65,25 @@ pub(crate) fn ready(shape: &Shape, mark: &Mark, observed: &Observed) -> Vec<Pred
         predicates.push(Predicate::new("UNITS_RESTARTED", restarted, words));
     }
     predicates
+}
+
+/// What the set says keeps its units from being made: something that the API server or a policy refused, a namespace that is not the
+/// project's. The cluster leaves these conditions out while all is well.
+fn causes(conditions: &[crds::Condition]) -> Vec<Predicate> {
+    let bad = [
+        (conditions::kind::REFUSED, "True", "NOTHING_REFUSED"),
+        (
+            conditions::kind::IN_PROJECT,
+            "False",
+            "NAMESPACE_OF_PROJECT",
+        ),
+    ];
+    let unmet = bad.iter().filter_map(|(type_, status, name)| {
+        let condition = conditions::find(conditions, type_)?;
+        (condition.status == *status)
+            .then(|| Predicate::unmet(name, format!("{}: {}", condition.reason, condition.message)))
+    });
+    unmet.collect()
 }
 
 /// Whether the set has shrunk to the shape.
@@ -119,5 +141,38 @@ fn in_update(status: &UnitSetStatus) -> String {
         String::new()
     } else {
         format!("; {} is being restarted", status.in_update)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_cluster_refuses_is_a_cause_in_its_words() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut found = Vec::new();
+        conditions::set(
+            &mut found,
+            conditions::kind::IN_PROJECT,
+            false,
+            "NoProject",
+            "namespace p1 has no label of a Project",
+            now,
+        );
+        conditions::refused(&mut found, Some("create ConfigMap: denied".into()), now);
+        let causes = causes(&found);
+        let words: Vec<&str> = causes.iter().map(|one| one.reason.as_str()).collect();
+        assert_eq!(
+            words,
+            [
+                "ApiServer: create ConfigMap: denied",
+                "NoProject: namespace p1 has no label of a Project"
+            ]
+        );
+        assert!(causes.iter().all(|one| !one.satisfied));
+        conditions::refused(&mut found, None, now);
+        conditions::remove(&mut found, conditions::kind::IN_PROJECT);
+        assert!(super::causes(&found).is_empty());
     }
 }

@@ -94,6 +94,11 @@ pub fn create(
             WRITE,
             "check that the service takes writes",
         )
+        .then(
+            Step::ForbidEmptyBeginning,
+            WRITE,
+            "write that members without their data are never served empty",
+        )
         .then(Step::MarkReady, WRITE, "open the service")
         .point_of_no_return()
 }

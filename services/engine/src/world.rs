@@ -263,16 +263,17 @@ pub(crate) async fn create(
     if let Some(known) = services.replay(&ctx(), &once).await? {
         return Ok(known);
     }
-    services.refuse_taken(&demo(), retained, "c").await?;
+    let input = Input {
+        members,
+        retained,
+        ..Input::default()
+    };
+    services.refuse_taken(&demo(), &input, "c").await?;
     let spec = ToySpec { members };
     let acceptance = Acceptance {
         name: demo(),
         plan: workflows::create(&PACE, &demo(), "c", members, retained),
-        input: Input {
-            members,
-            retained,
-            ..Input::default()
-        },
+        input,
         change: Change::Create(NewService {
             spec: spec_to_json::<Toy>(&spec)?,
             spec_version: Toy::SPEC_VERSION,

@@ -31,7 +31,9 @@ const ALGORITHMS: [Algorithm; 5] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing is pinned: the agent is unknown, or has shown nothing when it enrolled.
-    #[error("no service account is pinned for this agent; it needs a join token")]
+    #[error(
+        "nothing that is pinned for this agent vouches for the token; the hub's log says why, and a join token lets the agent in"
+    )]
     NotPinned,
     /// Not a token, or one without what it must have.
     #[error("the service-account token cannot be read, or lacks a claim")]
@@ -57,6 +59,17 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What the caller is told. Before a pinned key vouches for its token it is a stranger, and hears the same whether the agent exists or not.
+    #[must_use]
+    pub fn told(self) -> Self {
+        match self {
+            Self::NotPinned | Self::Invalid | Self::Issuer | Self::Key | Self::Signature => {
+                Self::NotPinned
+            }
+            Self::Audience | Self::Subject | Self::Expired => self,
+        }
+    }
+
     /// A stable name.
     pub fn reason(self) -> &'static str {
         match self {
@@ -200,6 +213,10 @@ fn check(shown: &Shown) -> Result<(), Refusal> {
 }
 
 /// The account of a token that the issuer has signed for us.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds are another crate's, and may become more"
+)]
 fn subject(issuer: &str, jwks: &str, token: &str, audiences: &[String]) -> Result<String, Refusal> {
     if token.len() > TOKEN {
         return Err(Refusal::Invalid);

@@ -75,7 +75,15 @@ pub(crate) fn sign(hub: &Hub, agent: &str, csr: &[u8]) -> Result<(Signed, Issued
         .map_err(|error| match error {
             mesh::identity::Error::Request(why) => Error::CertificateRequest(why.to_owned()),
             mesh::identity::Error::Certificate(e) => Error::CertificateRequest(e.to_string()),
-            other => Error::Authority(other),
+            other @ (mesh::identity::Error::SpiffeId(_)
+            | mesh::identity::Error::Parse
+            | mesh::identity::Error::Pem(_)
+            | mesh::identity::Error::Tls(_)
+            | mesh::identity::Error::NoRoots
+            | mesh::identity::Error::Verifier(_)
+            | mesh::identity::Error::File { .. }
+            | mesh::identity::Error::Overlap
+            | mesh::identity::Error::KeyExposed(_)) => Error::Authority(other),
         })?;
     let [leaf, root, ..] = chain.as_slice() else {
         return Err(Error::Corrupt("certificate chain"));

@@ -86,7 +86,13 @@ fn weight(command: &Command) -> usize {
         Command::Inventory { batch, .. } => batch.events.len(),
         // Many statements: a crowd of returning agents must not hold up the reports of those who are there.
         Command::Claim(_) => 8,
-        _ => 1,
+        Command::Scan { .. }
+        | Command::Fetch { .. }
+        | Command::FetchRevisions { .. }
+        | Command::Index
+        | Command::Received { .. }
+        | Command::PruneHeld(_)
+        | Command::Certificate(_) => 1,
     }
 }
 
@@ -101,7 +107,16 @@ fn claims(
         .iter()
         .map(|command| match command {
             Command::Claim(hello) => ledger::session::claim(conn, agent, hello, replica),
-            _ => Err(Error::Corrupt("command")),
+            Command::Scan { .. }
+            | Command::Fetch { .. }
+            | Command::FetchRevisions { .. }
+            | Command::Index
+            | Command::Results { .. }
+            | Command::Statuses { .. }
+            | Command::Inventory { .. }
+            | Command::Received { .. }
+            | Command::PruneHeld(_)
+            | Command::Certificate(_) => Err(Error::Corrupt("command")),
         })
         .collect()
 }

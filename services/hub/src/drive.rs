@@ -397,7 +397,12 @@ async fn once(
                 })
                 .await
         }
-        write => return hub.inner.committer.commit(agent, epoch, write).await,
+        write @ (Command::Claim(_)
+        | Command::Results { .. }
+        | Command::Statuses { .. }
+        | Command::Inventory { .. }
+        | Command::Received { .. }
+        | Command::PruneHeld(_)) => return hub.inner.committer.commit(agent, epoch, write).await,
     };
     match done {
         Ok(reply) => {

@@ -276,7 +276,30 @@ impl Classify for Error {
                 ))),
                 ..Details::default()
             },
-            _ => Details::default(),
+            Self::Database(_)
+            | Self::AgentNotFound(_)
+            | Self::ObjectNotFound(_)
+            | Self::LedgerFull(_)
+            | Self::LedgerNotEmpty(_)
+            | Self::JoinTokenInvalid
+            | Self::NotEnrolled(_)
+            | Self::NotWriter { .. }
+            | Self::NotApproved(_)
+            | Self::Revoked(_)
+            | Self::CertificateRevoked(_)
+            | Self::CertificateNotFound(_)
+            | Self::ServiceAccount(_)
+            | Self::OtherCluster(_)
+            | Self::NoAgent
+            | Self::NotConnected(_)
+            | Self::TunnelTimeout(_)
+            | Self::TunnelIdle(_)
+            | Self::TooManyTunnels(_)
+            | Self::Tunnel { .. }
+            | Self::CertificateRequest(_)
+            | Self::SessionEnded(_)
+            | Self::Corrupt(_)
+            | Self::Authority(_) => Details::default(),
         }
     }
 }

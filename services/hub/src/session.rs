@@ -342,7 +342,13 @@ impl Session {
             self.end(match reason {
                 Reason::Revoked => Close::Refused(Refusal::Revoked),
                 Reason::Fenced => Close::Fenced,
-                _ => Close::Drained,
+                Reason::Unspecified
+                | Reason::Shutdown
+                | Reason::SessionAge
+                | Reason::Rebalance
+                | Reason::Certificate
+                | Reason::Wedged
+                | Reason::Overrun => Close::Drained,
             });
         }
     }

@@ -4,11 +4,15 @@ mod account;
 mod agent;
 mod cluster;
 pub mod exit;
+mod log;
 mod operation;
 mod output;
 mod project;
 mod redis;
+mod role;
 mod session;
+mod software;
+mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -55,6 +59,12 @@ impl Globals {
         session::open(&self.login_file()?, session::RENEW_BEFORE).await
     }
 
+    /// As [`Self::open`], where a password is sent.
+    pub(crate) async fn open_with_password(&self) -> anyhow::Result<session::Authorized> {
+        session::Login::load(&self.login_file()?)?.check_password_may_go()?;
+        self.open().await
+    }
+
     /// The same with a token that has most of its life before it.
     pub(crate) async fn open_fresh(&self) -> anyhow::Result<session::Authorized> {
         session::open(&self.login_file()?, session::FRESH).await
@@ -93,6 +103,18 @@ enum Command {
     /// Durable operations.
     #[command(subcommand)]
     Operation(operation::Command),
+    /// People and programs that use the platform.
+    #[command(subcommand)]
+    User(user::Command),
+    /// Roles, and who has them.
+    #[command(subcommand)]
+    Role(role::Command),
+    /// The software catalogue.
+    #[command(subcommand)]
+    Software(software::Command),
+    /// The operation log: who did what.
+    #[command(subcommand)]
+    Log(log::Command),
     /// Print the completion script of a shell.
     Completion {
         /// Which shell.
@@ -117,6 +139,10 @@ impl Cli {
             Command::Agent(command) => return exit_code(agent::run(&globals, command).await),
             Command::Redis(command) => redis::run(&globals, command).await,
             Command::Operation(command) => operation::run(&globals, command).await,
+            Command::User(command) => user::run(&globals, command).await,
+            Command::Role(command) => role::run(&globals, command).await,
+            Command::Software(command) => software::run(&globals, command).await,
+            Command::Log(command) => log::run(&globals, command).await,
             Command::Completion { shell } => {
                 // Written at once and through the one door: a reader who has seen enough closes the pipe, and that is no error.
                 let mut script = Vec::new();
@@ -146,7 +172,9 @@ mod tests {
 
     #[test]
     fn no_argument_takes_a_secret() {
-        for command in Cli::command().get_subcommands() {
+        let mut commands = vec![Cli::command()];
+        let mut seen = 0;
+        while let Some(command) = commands.pop() {
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
                 assert!(
@@ -156,7 +184,10 @@ mod tests {
                     "{} takes {id} on the command line",
                     command.get_name()
                 );
+                seen += 1;
             }
+            commands.extend(command.get_subcommands().cloned());
         }
+        assert!(seen > 50, "{seen}");
     }
 }

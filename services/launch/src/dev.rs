@@ -104,23 +104,31 @@ impl Dev {
 }
 
 #[cfg(test)]
+mod updates;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_platform_without_work_ends_before_its_tasks_must_be_aborted() {
-        let folder = tempfile::tempdir().unwrap();
+    /// On ports that are free.
+    pub(super) fn anywhere(data: PathBuf) -> Dev {
         let anywhere: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let dev = Dev {
-            data: folder.path().join("data"),
+        Dev {
+            data,
             listen: anywhere,
             agent_listen: anywhere,
             agent_address: Vec::new(),
             otlp_endpoint: None,
             metrics_listen: None,
-        };
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_platform_without_work_ends_before_its_tasks_must_be_aborted() {
+        let folder = tempfile::tempdir().unwrap();
+        let dev = anywhere(folder.path().join("data"));
         let drain = Drain::new();
         let (platform, _) = dev.platform(drain.clone()).await.unwrap();
         let running = tokio::spawn(platform.run());

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use prost::Message as _;
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, FieldDescriptor, Kind, Value};
 
 /// `google.api.FieldBehavior.OUTPUT_ONLY`.
@@ -19,6 +20,29 @@ static BEHAVIOR: LazyLock<Option<ExtensionDescriptor>> = LazyLock::new(|| {
     POOL.as_ref()?
         .get_extension_by_name("google.api.field_behavior")
 });
+
+/// A descriptor set (encoded) with those methods alone for which `shows` says yes to `/package.Service/Method`; a service that has none left is
+/// left out. Messages stay.
+///
+/// # Errors
+/// When the bytes are no descriptor set.
+pub fn only(
+    encoded: &[u8],
+    shows: &dyn Fn(&str) -> bool,
+) -> Result<prost_types::FileDescriptorSet, prost::DecodeError> {
+    let mut set = prost_types::FileDescriptorSet::decode(encoded)?;
+    for file in &mut set.file {
+        let package = file.package().to_owned();
+        for service in &mut file.service {
+            let name = service.name().to_owned();
+            service
+                .method
+                .retain(|method| shows(&format!("/{package}.{name}/{}", method.name())));
+        }
+        file.service.retain(|service| !service.method.is_empty());
+    }
+    Ok(set)
+}
 
 /// Whether a message (its full name) has a field at a dotted path of proto names. A path may go into messages, not into maps or lists.
 pub fn has_field(message: &str, path: &str) -> bool {
@@ -78,6 +102,18 @@ fn behaves(field: &FieldDescriptor, behavior: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_keeps_only_the_methods_that_are_shown() {
+        let shown = "/upm.hub.v1.LedgerService/GetObject";
+        let set = only(upm_proto::DESCRIPTOR_SET, &|path| path == shown).unwrap();
+        let services: Vec<_> = set.file.iter().flat_map(|file| &file.service).collect();
+        assert_eq!(services.len(), 1);
+        assert_eq!(services[0].name(), "LedgerService");
+        assert_eq!(services[0].method.len(), 1);
+        assert_eq!(services[0].method[0].name(), "GetObject");
+        assert!(only(b"\xff", &|_| true).is_err());
+    }
 
     #[test]
     fn fields_are_found_by_their_paths() {

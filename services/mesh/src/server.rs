@@ -17,12 +17,13 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 use tonic::{body::Body, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use upm_proto::policy;
+use upm_proto::policy::{self, Access};
 
 use crate::{
     audit::Sink,
     auth::Verifier,
     client::{self, Channel},
+    descriptors,
     drain::Drain,
     identity::{ClientAuth, Identity, SpiffeId, Tickets},
     telemetry::rpc::{Instruments, Side},
@@ -148,10 +149,14 @@ impl Builder {
                 .now_or_never();
         }
         let mut routes = self.routes.add_service(health);
-        match tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(upm_proto::DESCRIPTOR_SET)
-            .build_v1()
-        {
+        let reflection = descriptors::only(upm_proto::DESCRIPTOR_SET, &is_shown)
+            .map_err(tonic_reflection::server::Error::from)
+            .and_then(|shown| {
+                tonic_reflection::server::Builder::configure()
+                    .register_file_descriptor_set(shown)
+                    .build_v1()
+            });
+        match reflection {
             Ok(reflection) => routes = routes.add_service(reflection),
             Err(error) => {
                 tracing::error!(%error, "no reflection: the descriptor set cannot be read");
@@ -174,6 +179,14 @@ impl Builder {
             }),
         }
     }
+}
+
+/// Whether everybody who may ask may know of a method. What modules call among themselves is nobody else's business.
+fn is_shown(path: &str) -> bool {
+    policy::find(path).is_none_or(|method| match method.access {
+        Access::Internal => false,
+        Access::Permission | Access::Public | Access::Authenticated | Access::Agent => true,
+    })
 }
 
 /// A module's services behind the stack. Clones share everything.

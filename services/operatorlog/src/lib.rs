@@ -1,11 +1,13 @@
 //! Module `operatorlog`: who did what, when, from where, on what, with which result.
 //!
 //! The log is append-only; each entry's hash covers the entry and the hash before it, so a change or a gap in the middle shows. What was
-//! cut off at the end shows only against a head hash that was noted elsewhere: `VerifyEntries` returns it for that purpose.
+//! cut off at the end shows against the head that the store remembers and, when somebody changed that too, against one that was noted elsewhere:
+//! `VerifyEntries` returns it, and the module writes it to its own log, which a collector takes out of the reach of who has the store.
 
 mod chain;
 mod error;
 mod grpc;
+mod heads;
 mod model;
 mod schema;
 
@@ -27,11 +29,14 @@ pub const MIGRATIONS: store::Migrations = store::Migrations {
 /// Never today; the signature is that of every module.
 #[allow(clippy::unused_async)]
 pub async fn module(ctx: store::ModuleContext) -> Result<mesh::Module, Error> {
+    let mut tasks = mesh::Tasks::new();
+    let heads = heads::follow(ctx.store.clone(), ctx.drain.clone());
+    tasks.spawn("write heads of the log down", heads);
     let handler = grpc::Handler::new(ctx.store, ctx.drain);
     Ok(mesh::Module {
         name: ctx.name,
         routes: tonic::service::Routes::new(OperatorLogServiceServer::new(handler)),
-        tasks: mesh::Tasks::new(),
+        tasks,
     })
 }
 

@@ -60,9 +60,12 @@ pub(crate) async fn create(
         .id
         .unwrap_or_else(|| store::ids::random_id("redis").replace('-', ""));
     let name = ServiceName::new(&parsed.project, Redis::COLLECTION, &id);
-    services
-        .refuse_taken(&name, parsed.retained, &spec.cluster)
-        .await?;
+    let input = Input {
+        members: spec.members,
+        retained: parsed.retained,
+        ..Input::default()
+    };
+    services.refuse_taken(&name, &input, &spec.cluster).await?;
     catalogue
         .reserve(&own, &name.to_string(), &spec.cluster, spec.members, true)
         .await?;
@@ -84,11 +87,7 @@ pub(crate) async fn create(
     let acceptance = Acceptance {
         name,
         plan,
-        input: Input {
-            members: spec.members,
-            retained: parsed.retained,
-            ..Input::default()
-        },
+        input,
         diff: json!({"spec": {"after": stored}, "retained_data": parsed.retained}),
         change: Change::Create(NewService {
             spec: stored,

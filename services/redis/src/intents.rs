@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crds::{
     names,
     redis_replication::{
-        DataLossPolicy, Failover, Node, RedisReplication, RedisReplicationSpec, RedisSecret,
-        ReplicaNode, Switchover,
+        Bootstrap, DataLossPolicy, Failover, Node, RedisReplication, RedisReplicationSpec,
+        RedisSecret, ReplicaNode, Switchover,
     },
     unit_set::{
         GeneratedSecret, PodAntiAffinityPreset, RetainedVolumes, Storage, UnitSet, UnitSetSpec,
@@ -167,6 +167,11 @@ fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisRep
                 target: wish.target.clone(),
                 expected_epoch: wish.expected_epoch,
             }),
+        bootstrap: if shape.begun {
+            Bootstrap::Refuse
+        } else {
+            Bootstrap::Allow
+        },
         data_loss_policy: match spec.data_loss {
             DataLoss::Never => DataLossPolicy::Never,
             DataLoss::Bounded => DataLossPolicy::Bounded,
@@ -264,6 +269,22 @@ mod tests {
         );
         assert_eq!(made[0].json["spec"]["retainedVolumes"], "Refuse");
         assert_eq!(made[0].depends_on[0].name, "p");
+    }
+
+    #[test]
+    fn service_that_was_open_never_begins_empty_again() {
+        let bootstrap = |begun| {
+            let shape = Shape {
+                begun,
+                ..Shape::default()
+            };
+            let made = intents(&spec(3), &shape, &names(), &package()).unwrap();
+            made[1].json["spec"]["bootstrap"].clone()
+        };
+        assert_eq!(
+            (bootstrap(false), bootstrap(true)),
+            ("Allow".into(), "Refuse".into())
+        );
     }
 
     #[test]

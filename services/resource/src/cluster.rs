@@ -264,13 +264,13 @@ impl ClusterService for Handler {
             Ok(diff.clone())
         })
         .await?;
-        self.hub()
-            .approve_agent(approve)
-            .await
-            .map_err(|status| match status.code() {
-                tonic::Code::FailedPrecondition => status,
-                _ => Error::Hub(status).into(),
-            })?;
+        self.hub().approve_agent(approve).await.map_err(|status| {
+            if status.code() == tonic::Code::FailedPrecondition {
+                status
+            } else {
+                Error::Hub(status).into()
+            }
+        })?;
         Ok(Response::new(self.show(id).await?))
     }
 

@@ -149,9 +149,9 @@ impl From<Status> for Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Refused(status) => *status,
-            own => into_status(own, "user.upm"),
+        if let Error::Refused(status) = error {
+            return *status;
         }
+        into_status(error, "user.upm")
     }
 }

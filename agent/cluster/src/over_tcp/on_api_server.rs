@@ -110,7 +110,7 @@ async fn a_real_token_of_the_agents_account_lets_it_in_again_and_those_of_others
     account(&other, "upm-agent").await;
     let token = other.token(SYSTEM, "upm-agent", Some("upm-hub")).await;
     let said = accounts::asked(&hub, &pin, "c1", &token).await;
-    assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_KEY_UNKNOWN"));
+    assert_eq!(said.as_deref(), Some("SERVICE_ACCOUNT_NOT_PINNED"));
     hub.stop().await;
 }
 

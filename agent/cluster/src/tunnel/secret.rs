@@ -12,6 +12,9 @@ use super::{ClusterTunnels, ToHub, away, refused, send};
 
 impl ClusterTunnels {
     pub(super) async fn secret(&self, wanted: pb::ReadSecret, to: &ToHub) -> Result<(), pb::Error> {
+        self.policy
+            .allows_tunnel(&wanted.namespace, &wanted.name)
+            .map_err(|why| refused("DENIED_LOCAL_POLICY", why))?;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &wanted.namespace);
         let found = call::get_opt(&api, &wanted.name)
             .await

@@ -1,5 +1,7 @@
 //! What a member must not forget, on its data volume. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// What a member must not forget.
@@ -69,6 +71,9 @@ pub struct Grant {
     /// Of a replica: on which port.
     #[serde(default)]
     pub primary_port: i32,
+    /// Of a primary: member ids of itself and of everybody who may have acknowledged in the epoch. Empty when it was not told.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub group: BTreeSet<String>,
 }
 
 /// Lead or follow.

@@ -29,6 +29,19 @@ pub fn is_member_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// The users of members that there are now, with the member ids.
+pub async fn users(link: &mut Link, within: Duration) -> Result<Vec<(String, String)>, Error> {
+    let users = link.call(cmd("ACL").arg("USERS"), within).await?;
+    let users = Vec::<String>::from_redis_value(users).unwrap_or_default();
+    Ok(users
+        .into_iter()
+        .filter_map(|user| {
+            let id = user.strip_prefix(PREFIX)?.to_owned();
+            Some((user, id))
+        })
+        .collect())
+}
+
 /// Lets exactly these members replicate. Returns when all others are cut off.
 pub(super) async fn admit(
     link: &mut Link,
@@ -36,17 +49,17 @@ pub(super) async fn admit(
     admitted: &BTreeSet<String>,
     within: Duration,
 ) -> Result<(), Error> {
-    let users = link.call(cmd("ACL").arg("USERS"), within).await?;
-    let users = Vec::<String>::from_redis_value(users).unwrap_or_default();
+    let known: BTreeSet<String> = users(link, within)
+        .await?
+        .into_iter()
+        .map(|(user, _)| user)
+        .collect();
     let wanted: BTreeSet<String> = admitted.iter().map(|id| user(id)).collect();
-    for stranger in users
-        .iter()
-        .filter(|name| name.starts_with(PREFIX) && !wanted.contains(*name))
-    {
+    for stranger in known.difference(&wanted) {
         link.call(cmd("ACL").arg("DELUSER").arg(stranger), within)
             .await?;
     }
-    for id in admitted.iter().filter(|id| !users.contains(&user(id))) {
+    for id in admitted.iter().filter(|id| !known.contains(&user(id))) {
         let hash = hex::encode(Sha256::digest(password(secret, id).as_bytes()));
         let rights = [
             "on",

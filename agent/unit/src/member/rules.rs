@@ -1,5 +1,7 @@
 //! Which requests a member grants, and what they leave on record. Pure: the heart of the fence.
 
+use std::collections::BTreeSet;
+
 use super::record::{Grant, Record, Role};
 use crate::info::Info;
 use crate::refusal::Refusal;
@@ -73,6 +75,7 @@ pub fn follow(
         interrupted,
         primary_host: history.host.clone(),
         primary_port: history.port,
+        group: BTreeSet::new(),
     };
     Ok(Record {
         promised_epoch: epoch,
@@ -94,12 +97,13 @@ pub struct Elected {
     pub member_id: String,
 }
 
-/// The primary's part under an epoch. `leading`: the server leads now, without interruption since an earlier grant.
+/// The primary's part under an epoch. `group`: member ids of all that may acknowledge in it, itself included. `leading`: the server leads now, without interruption since an earlier grant.
 pub fn lead(
     record: &Record,
     epoch: i64,
     min_replicas: i32,
     elected: &Elected,
+    group: &BTreeSet<String>,
     leading: bool,
     info: &Info,
 ) -> Result<Record, Refusal> {
@@ -134,6 +138,7 @@ pub fn lead(
         epoch,
         run_id: info.run_id.clone(),
         min_replicas,
+        group: group.clone(),
         ..Grant::default()
     };
     // a primary copies no data any more: once its append-only file is current, it stays so

@@ -52,6 +52,9 @@ pub fn member(parts: &Parts<'_>) -> pb::RedisMember {
         was_primary: facts.was_primary,
         member_id: record.member_id.clone(),
         admitted_member_ids: parts.live.admission.members.iter().cloned().collect(),
+        group_member_ids: grant
+            .map(|grant| grant.group.iter().cloned().collect())
+            .unwrap_or_default(),
         record_version: parts.live.admission.record_version,
         host_restarted: record.host_restarted,
         recorded_grant: match grant.map(|grant| grant.role) {

@@ -703,3 +703,67 @@ async fn member_that_is_not_admitted_cannot_acknowledge() {
     lead(&rig, 0, all).await.unwrap();
     rig.until(2, "it follows again", |seen| seen.link_up).await;
 }
+
+#[tokio::test]
+async fn server_that_refuses_its_configuration_says_why() {
+    let mut rig = Rig::new(1);
+    booted(&rig).await;
+    rig.stop(0).await;
+    let template = rig.units[0].config.config.template.clone();
+    let text = std::fs::read_to_string(&template).unwrap();
+    std::fs::write(&template, format!("{text}\nhz ten\n")).unwrap();
+    rig.start(0);
+    let until = Instant::now() + PATIENCE;
+    let said = loop {
+        let state = rig.unit(0).get_unit(pb::GetUnitRequest {}).await;
+        match state.map(|state| state.into_inner().reason) {
+            Ok(reason) if reason.contains("hz") => break reason,
+            other => assert!(Instant::now() < until, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(said.contains(">>> 'hz ten'"), "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
+}
+
+#[tokio::test]
+async fn changed_secret_is_taken_by_servers_that_run() {
+    let rig = Rig::new(2);
+    group(&rig, 1).await;
+    let change = |index: usize| {
+        let secrets = &rig.units[index].config.secrets;
+        std::fs::write(secrets.join("default"), "another one\n").unwrap();
+        std::fs::write(secrets.join("upm-replica"), "another too\n").unwrap();
+    };
+    // kubelet brings it to one pod after the other
+    change(0);
+    let until = Instant::now() + PATIENCE;
+    while rig.user_with(0, "another one").await.is_err() {
+        assert!(Instant::now() < until, "the new password is not taken");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        rig.user(0).await.is_err(),
+        "the old password is still taken"
+    );
+    // with the old secret, and then with the new one, the replica finds its primary
+    for new in [false, true] {
+        if new {
+            change(1);
+            while rig.user_with(1, "another one").await.is_err() {
+                assert!(Instant::now() < until, "the new password is not taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        let primary = rig
+            .member(0)
+            .observe_member(pb::ObserveMemberRequest {})
+            .await;
+        let replid = primary.unwrap().into_inner().replid;
+        rig.signal(1, Signal::SIGKILL).await;
+        rig.until(1, "it is back", |seen| seen.reachable && !seen.link_up)
+            .await;
+        follow(&rig, 1, 1, 0, &replid).await.unwrap();
+        rig.until(1, "it follows again", |seen| seen.link_up).await;
+    }
+}

@@ -187,6 +187,7 @@ impl Agents {
                 at,
                 member_id,
                 admitted,
+                group,
                 record_version,
             } => {
                 let request = pb::GrantPrimaryRequest {
@@ -197,6 +198,7 @@ impl Agents {
                     admitted_member_ids: admitted.iter().cloned().collect(),
                     record_version: *record_version,
                     member_id: member_id.clone(),
+                    group_member_ids: group.iter().cloned().collect(),
                 };
                 one(
                     member,

@@ -18,7 +18,7 @@ pub use loss::Prospect;
 
 use std::collections::BTreeSet;
 
-use super::model::{Departed, Group, Live, Role, Standing, State, View, World};
+use super::model::{Departed, Group, History, Live, Role, Standing, State, View, World};
 
 /// Why a member may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,7 @@ pub fn basis(group: &Group, state: &State, world: &World, next: i64) -> Option<S
         ackers: prior.ackers.clone(),
         member_ids: prior.member_ids.clone(),
         departed: prior.departed.clone(),
+        must_cover: prior.must_cover.clone(),
         ..state.clone()
     })
 }
@@ -152,6 +153,12 @@ fn covers(log: &View, other: &View) -> Covers {
         };
     }
     Covers::Unrelated
+}
+
+/// Whether a log holds a history up to its offset.
+pub(super) fn has(log: &View, history: &History) -> bool {
+    (log.replid == history.replid && log.offset >= history.offset)
+        || (log.replid2 == history.replid && history.offset < log.second_offset)
 }
 
 /// Enough of a member id to tell it from others.
@@ -429,6 +436,7 @@ impl<'a> Election<'a> {
         let winner = fenced
             .iter()
             .filter(|(name, view)| in_line(view) && self.group.takes_part(name))
+            .filter(|(_, view)| self.has_what_left(view))
             .filter(|(_, view)| {
                 fenced.iter().all(|(_, other)| {
                     // a former primary that never followed since has acknowledged nothing to this one
@@ -454,6 +462,14 @@ impl<'a> Election<'a> {
                 "no replica has synchronized with it in this epoch and covers the others",
             )]),
         }
+    }
+
+    /// Whether it has what nobody but the primary had when the last acker left.
+    fn has_what_left(&self, view: &View) -> bool {
+        self.state
+            .must_cover
+            .as_ref()
+            .is_none_or(|left| has(view, left))
     }
 
     /// Whether the position of an acker says what it acknowledged.

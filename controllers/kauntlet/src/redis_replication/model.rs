@@ -68,6 +68,15 @@ pub struct Departed {
     pub id: String,
 }
 
+/// A history up to an offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Replication id.
+    pub replid: String,
+    /// Bytes.
+    pub offset: i64,
+}
+
 /// Who counted in the epoch before the recorded one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prior {
@@ -81,6 +90,8 @@ pub struct Prior {
     pub member_ids: BTreeMap<String, String>,
     /// Volumes that were not here any more.
     pub departed: BTreeSet<Departed>,
+    /// What whoever led next had to have.
+    pub must_cover: Option<History>,
 }
 
 /// What the status remembers.
@@ -100,6 +111,8 @@ pub struct State {
     pub version: i64,
     /// Volumes that may have acknowledged and are not here any more.
     pub departed: BTreeSet<Departed>,
+    /// What whoever leads next must have besides what the ackers have.
+    pub must_cover: Option<History>,
     /// Who counted before, until this epoch is known to have begun.
     pub prior: Option<Prior>,
     /// Last known positions.
@@ -299,6 +312,9 @@ pub struct View {
     pub admitted: BTreeSet<String>,
     /// Version of the record that admitted them.
     pub record_version: i64,
+    /// Of one that was last told to lead: member ids of itself and of all that may have acknowledged in that epoch; empty when it was not
+    /// told them.
+    pub group: BTreeSet<String>,
 }
 
 impl View {
@@ -375,6 +391,7 @@ impl From<pb::RedisMember> for View {
             member_id: told.member_id,
             admitted: told.admitted_member_ids.into_iter().collect(),
             record_version: told.record_version,
+            group: told.group_member_ids.into_iter().collect(),
         }
     }
 }
@@ -416,6 +433,18 @@ impl State {
             .iter()
             .filter(|name| Some(*name) != self.primary.as_ref() && !self.excluded.contains(*name))
             .filter_map(|name| self.member_id(name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Member ids of the primary and of everybody who may have acknowledged in the recorded epoch.
+    pub fn group(&self) -> BTreeSet<String> {
+        self.ackers
+            .iter()
+            .chain(self.primary.iter())
+            .filter_map(|name| self.member_id(name))
+            .chain(self.departed.iter().map(|volume| volume.id.as_str()))
+            .filter(|id| !id.is_empty())
             .map(str::to_owned)
             .collect()
     }

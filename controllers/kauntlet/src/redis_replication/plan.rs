@@ -6,12 +6,13 @@ mod rollback;
 mod setup;
 mod steady;
 mod switchover;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::election::{Predicate, Prospect};
-use super::model::{Departed, Group, Live, Position, Prior, Standing, State, View, World};
+use super::model::{Departed, Group, History, Live, Position, Prior, Standing, State, View, World};
 
 /// A step. All of them are idempotent; those for unit agents carry an epoch that guards them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum Action {
         member_id: String,
         /// Member ids of those that may replicate from it.
         admitted: BTreeSet<String>,
+        /// Member ids of the primary and of everybody who may have acknowledged.
+        group: BTreeSet<String>,
         /// Version of the record that says so.
         record_version: i64,
     },
@@ -105,6 +108,8 @@ pub struct Change {
     pub excluded: BTreeSet<String>,
     /// Volumes that may have acknowledged and are not here any more.
     pub departed: BTreeSet<Departed>,
+    /// What whoever leads next must have besides what the ackers have.
+    pub must_cover: Option<History>,
     /// The record's version becomes at least this.
     pub least_version: i64,
     /// Who counted before, while the epoch is not known to have begun.
@@ -132,6 +137,7 @@ impl Change {
         state.excluded.clone_from(&self.excluded);
         state.version = (state.version + 1).max(self.least_version);
         state.departed.clone_from(&self.departed);
+        state.must_cover.clone_from(&self.must_cover);
         state.prior.clone_from(&self.prior);
         state.source = Some(self.source.clone());
         if let Some(at) = &self.elected {
@@ -385,6 +391,7 @@ fn grant(inputs: Inputs<'_>, primary: &str, view: &View, at: Position) -> Action
         at,
         member_id: view.member_id.clone(),
         admitted: state.admitted(),
+        group: state.group(),
         record_version: state.version,
     }
 }
@@ -433,6 +440,22 @@ fn departed(state: &State, world: &World) -> BTreeSet<Departed> {
             id: state.member_id(name).unwrap_or_default().to_owned(),
         });
     state.departed.iter().cloned().chain(replaced).collect()
+}
+
+fn lacking(name: &'static str, member: &str, detail: &str) -> Predicate {
+    Predicate {
+        name,
+        member: member.to_owned(),
+        detail: detail.to_owned(),
+    }
+}
+
+/// Everything that this server has.
+fn everything(view: &View) -> History {
+    History {
+        replid: view.replid.clone(),
+        offset: view.offset,
+    }
 }
 
 fn position(view: &View) -> Position {

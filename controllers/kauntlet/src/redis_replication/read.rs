@@ -7,13 +7,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use upm_crds::names::{UNIT_AGENT_PORT, annotation};
 use upm_crds::redis_replication::{
-    Bootstrap, DataLossPolicy, DepartedVolume, RedisReplication, RedisReplicationSpec,
-    RedisReplicationStatus, SwitchoverResult,
+    Bootstrap, DataLossPolicy, DepartedVolume, HistoryPosition, RedisReplication,
+    RedisReplicationSpec, RedisReplicationStatus, SwitchoverResult,
 };
 
 use super::agents::Target;
 use super::model::{
-    Acceptance, Departed, Group, Last, Leave, Node, Pod, Position, Prior, Request, State,
+    Acceptance, Departed, Group, History, Last, Leave, Node, Pod, Position, Prior, Request, State,
 };
 
 /// The group that the object describes, with the members that its status still counts on.
@@ -106,12 +106,14 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
         excluded: status.excluded.iter().cloned().collect(),
         version: status.record_version,
         departed: departed(&status.departed),
+        must_cover: status.must_cover.as_ref().map(history),
         prior: status.prior.as_ref().map(|prior| Prior {
             epoch: prior.epoch,
             primary: prior.primary.clone(),
             ackers: prior.ackers.iter().cloned().collect(),
             member_ids: prior.member_ids.clone(),
             departed: departed(&prior.departed),
+            must_cover: prior.must_cover.as_ref().map(history),
         }),
         positions: status
             .positions
@@ -135,6 +137,13 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
                 .unwrap_or_default(),
         }),
         source: status.observed_source.clone(),
+    }
+}
+
+fn history(at: &HistoryPosition) -> History {
+    History {
+        replid: at.replid.clone(),
+        offset: at.offset,
     }
 }
 

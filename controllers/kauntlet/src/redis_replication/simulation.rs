@@ -506,6 +506,7 @@ impl Cluster {
                 at,
                 member_id,
                 admitted,
+                group,
                 record_version,
                 ..
             } => server.lead(
@@ -513,7 +514,7 @@ impl Cluster {
                 *min_replicas,
                 at,
                 member_id,
-                (admitted, *record_version),
+                (admitted, group, *record_version),
             ),
             Action::Follow {
                 epoch,

@@ -6,13 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use upm_crds::conditions::{self, kind};
 use upm_crds::redis_replication::{
-    DepartedVolume, Health, LastElection, LastSwitchover, Member, MissingFact,
+    DepartedVolume, Health, HistoryPosition, LastElection, LastSwitchover, Member, MissingFact,
     Phase as StatusPhase, Position, PriorEpoch, RedisReplicationStatus, Refusal, Role,
     SwitchoverResult,
 };
 
 use super::leave;
-use super::model::{Departed, Live, Node, Seen, View};
+use super::model::{Departed, History, Live, Node, Seen, View};
 use super::plan::{Change, Decision, Inputs, Phase};
 
 /// What the status is made from.
@@ -97,12 +97,14 @@ pub fn record(status: &mut RedisReplicationStatus, change: &Change, now: Timesta
     status.excluded = change.excluded.iter().cloned().collect();
     status.record_version = (status.record_version + 1).max(change.least_version);
     status.departed = departed(&change.departed);
+    status.must_cover = change.must_cover.as_ref().map(must_cover);
     status.prior = change.prior.as_ref().map(|prior| PriorEpoch {
         epoch: prior.epoch,
         primary: prior.primary.clone(),
         ackers: prior.ackers.iter().cloned().collect(),
         member_ids: prior.member_ids.clone(),
         departed: departed(&prior.departed),
+        must_cover: prior.must_cover.as_ref().map(must_cover),
     });
     if let Some(evidence) = change.evidence {
         status.last_election = Some(LastElection {
@@ -142,6 +144,13 @@ pub fn record(status: &mut RedisReplicationStatus, change: &Change, now: Timesta
             message: outcome.message.clone(),
             completion_time: Some(Time(now)),
         });
+    }
+}
+
+fn must_cover(history: &History) -> HistoryPosition {
+    HistoryPosition {
+        replid: history.replid.clone(),
+        offset: history.offset,
     }
 }
 

@@ -329,3 +329,45 @@ fn gives_one_units_values_a_map_of_their_own() {
     assert_eq!(map.name_any(), "demo-2-config-value");
     assert_eq!(map.data.unwrap().len(), 2);
 }
+
+/// The Pod Security Standard `restricted`, by its rules for what these pods have.
+#[test]
+fn pods_of_the_shipped_package_are_restricted() {
+    let shipped = include_str!("../../../../helm/packages/redis-7.0.15/pod-template.yaml");
+    let package = Package {
+        pod: serde_yaml::from_str(shipped).unwrap(),
+        ..package()
+    };
+    let pod = pod(&unit_of(&set(), &package, 0));
+    let spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
+    let security = &spec["securityContext"];
+    assert_eq!(security["runAsNonRoot"], json!(true));
+    assert_eq!(security["seccompProfile"]["type"], json!("RuntimeDefault"));
+    let init = spec["initContainers"].as_array().unwrap();
+    let main = spec["containers"].as_array().unwrap();
+    assert_eq!((init.len(), main.len()), (1, 1));
+    for container in init.iter().chain(main) {
+        let (name, security) = (&container["name"], &container["securityContext"]);
+        let escalates = &security["allowPrivilegeEscalation"];
+        assert_eq!(*escalates, json!(false), "{name}");
+        assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}), "{name}");
+        assert_eq!(security.get("privileged"), None, "{name}");
+    }
+    for host in ["hostNetwork", "hostPID", "hostIPC"] {
+        assert_eq!(spec.get(host), None);
+    }
+    let allowed = [
+        "configMap",
+        "downwardAPI",
+        "emptyDir",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in spec["volumes"].as_array().unwrap() {
+        let kinds = volume.as_object().unwrap().keys();
+        let kinds: Vec<_> = kinds.filter(|key| *key != "name").collect();
+        assert_eq!(kinds.len(), 1, "{volume}");
+        assert!(allowed.contains(&kinds[0].as_str()), "{volume}");
+    }
+}

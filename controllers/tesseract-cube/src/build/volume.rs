@@ -85,6 +85,15 @@ pub(crate) fn capacity(claim: &PersistentVolumeClaim) -> Option<&Quantity> {
     claim.status.as_ref()?.capacity.as_ref()?.get("storage")
 }
 
+/// How many units the deleted set had that this claim was kept of.
+pub(crate) fn kept_of(claim: &PersistentVolumeClaim) -> Option<i32> {
+    claim
+        .annotations()
+        .get(annotation::KEPT_OF_UNITS)?
+        .parse()
+        .ok()
+}
+
 /// Whether the claim was made for, or adopted by, the set with this uid.
 pub(crate) fn belongs_to(claim: &PersistentVolumeClaim, set_uid: &str) -> bool {
     claim

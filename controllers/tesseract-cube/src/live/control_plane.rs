@@ -17,6 +17,7 @@ const TOKEN: &str = "of-a-test-on-loopback";
 
 pub(super) struct ControlPlane {
     pub(super) client: Client,
+    config: kube::Config,
     // ended in this order
     processes: Vec<Child>,
     directory: tempfile::TempDir,
@@ -34,7 +35,7 @@ impl Drop for ControlPlane {
 }
 
 /// Where `integration/cluster/programs.sh` puts them.
-fn program(name: &str) -> PathBuf {
+pub(super) fn program(name: &str) -> PathBuf {
     let bin = std::env::var_os("UPM_TEST_BIN").map_or_else(
         || {
             let home = std::env::var_os("HOME").expect("HOME");
@@ -135,9 +136,10 @@ impl ControlPlane {
         let config = kube::Config::from_custom_kubeconfig(config, &Default::default())
             .await
             .unwrap();
-        let client = Client::try_from(config).unwrap();
+        let client = Client::try_from(config.clone()).unwrap();
         let mut plane = Self {
             client: client.clone(),
+            config,
             processes,
             directory,
             _ports: held,
@@ -161,6 +163,19 @@ impl ControlPlane {
             )),
         ));
         plane
+    }
+
+    /// How a service account sees the API server: with its rights and no others.
+    pub(super) fn client_of(&self, namespace: &str, account: &str) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{account}"));
+        let groups = [
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".to_owned(),
+        ];
+        config.auth_info.impersonate_groups = Some(groups.to_vec());
+        Client::try_from(config).unwrap()
     }
 
     /// Shows the log of a program that should be running.

@@ -170,8 +170,8 @@ async fn turn_for_ever(
         for pod in &found.items {
             one_pod(&client, &namespace, &pods, pod, &seen).await;
         }
-        roles(&pods, &found.items).await;
-        topology(&client, &namespace).await;
+        let wanted = topology(&client, &namespace).await;
+        roles(&pods, &found.items, wanted).await;
         bind(&client, &namespace).await;
         ended.send_modify(|turns| *turns += 1);
     }
@@ -276,7 +276,8 @@ fn asked(pod: &Pod) -> bool {
 }
 
 /// The gatekeeper: exactly one ready pod is the primary; one that is asked for hands over first, and is let go when all others serve.
-async fn roles(pods: &Api<Pod>, found: &[Pod]) {
+/// `wanted` is how many there must be: a pod that was deleted and is not yet made anew is missing too.
+async fn roles(pods: &Api<Pod>, found: &[Pod], wanted: usize) {
     let ready: Vec<&Pod> = found.iter().filter(|pod| facts::is_ready(pod)).collect();
     let is_primary = |pod: &Pod| facts::role(pod) == Some(crate::rollout::Role::Primary);
     let primary = ready.iter().find(|pod| is_primary(pod));
@@ -308,7 +309,7 @@ async fn roles(pods: &Api<Pod>, found: &[Pod]) {
                 .await;
         }
     }
-    let all_serve = ready.len() == found.len();
+    let all_serve = ready.len() == found.len() && ready.len() >= wanted;
     let next = ready
         .iter()
         .find(|pod| asked(pod) && (!is_primary(pod) || ready.len() == 1));
@@ -326,13 +327,16 @@ async fn roles(pods: &Api<Pod>, found: &[Pod]) {
 }
 
 /// Every set has a topology that names its units.
-async fn topology(client: &Client, namespace: &str) {
+async fn topology(client: &Client, namespace: &str) -> usize {
     let sets: Api<UnitSet> = Api::namespaced(client.clone(), namespace);
     let topologies: Api<RedisReplication> = Api::namespaced(client.clone(), namespace);
     let Ok(found) = sets.list(&Default::default()).await else {
-        return;
+        // it is not known: nobody goes
+        return usize::MAX;
     };
+    let mut wanted = 0;
     for set in found.items {
+        wanted += usize::try_from(set.spec.units).unwrap_or_default();
         let node = |ordinal: i32| {
             let name = format!("{}-{ordinal}", set.name_any());
             json!({ "name": name, "host": format!("{name}.svc"), "port": 6379 })
@@ -348,6 +352,7 @@ async fn topology(client: &Client, namespace: &str) {
             .patch(&set.name_any(), &apply, &Patch::Apply(object))
             .await;
     }
+    wanted
 }
 
 async fn bind(client: &Client, namespace: &str) {

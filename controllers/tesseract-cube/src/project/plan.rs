@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::ResourceExt as _;
 use upm_crds::conditions::{self, kind};
 use upm_crds::names::finalizer;
@@ -15,20 +16,23 @@ use crate::build::namespace::{is_ours, is_reserved};
 const LOOK: Duration = Duration::from_secs(30);
 /// How often a namespace that is being deleted is looked at.
 const LOOK_ENDING: Duration = Duration::from_secs(2);
+/// How soon a binding that was made is looked at. Nothing tells of it.
+const LOOK_GRANTED: Duration = Duration::from_millis(100);
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     None,
     AddFinalizer,
     Create,
     Label,
+    Grant(Box<RoleBinding>),
     Delete(Option<String>),
     RemoveFinalizer,
 }
 
 /// What to do for a project, and what its status says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(super) step: Step,
     pub(super) ready: bool,
@@ -82,12 +86,20 @@ pub(super) fn plan(project: &Project, observed: &Observed) -> Plan {
             let message = format!("the earlier namespace {name} is being deleted");
             waiting(Step::None, "NamespaceTerminating", message, LOOK_ENDING)
         }
-        (Some(_), Some(_)) => Plan {
-            step: Step::Label,
-            ready: true,
-            reason: "Active",
-            message: String::new(),
-            next: Next::Await,
+        (Some(_), Some(_)) => match &observed.ungranted {
+            Some(binding) => waiting(
+                Step::Grant(binding.clone()),
+                "Preparing",
+                format!("binds the agent's role for the Secrets of namespace {name}"),
+                LOOK_GRANTED,
+            ),
+            None => Plan {
+                step: Step::Label,
+                ready: true,
+                reason: "Active",
+                message: String::new(),
+                next: Next::Await,
+            },
         },
     }
 }

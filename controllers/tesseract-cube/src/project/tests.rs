@@ -79,3 +79,35 @@ fn deletes_the_namespace_only_when_no_set_and_no_volume_is_left() {
     );
     assert_eq!(plan::plan(&gone, &seen(None)).step, Step::RemoveFinalizer);
 }
+
+#[test]
+fn is_ready_only_when_the_agent_has_the_projects_secrets() {
+    let settings = upm_operator::Settings::default();
+    let role = upm_operator::SecretsRole {
+        role: "upm-system-upm-agent-secrets".into(),
+        account: "upm-agent".into(),
+    };
+    let wanted = grant::binding("p1", &settings, &role);
+    let lacking = Observed {
+        ungranted: Some(Box::new(wanted.clone())),
+        ..seen(Some(built(&project())))
+    };
+    let plan = plan::plan(&project(), &lacking);
+    assert_eq!(plan.step, Step::Grant(Box::new(wanted.clone())));
+    assert!(!plan.ready);
+
+    // what is found comes with fields that the API server fills in
+    let mut found = wanted.clone();
+    found.metadata.uid = Some("uid".into());
+    assert!(grant::grants(&found, &wanted));
+    let subjects = found.subjects.get_or_insert_default();
+    subjects[0].name = "another".into();
+    assert!(!grant::grants(&found, &wanted));
+
+    // a namespace of somebody else gets none
+    let foreign = Observed {
+        namespace: Some(foreign()),
+        ..lacking
+    };
+    assert_eq!(plan::plan(&project(), &foreign).step, Step::None);
+}

@@ -250,6 +250,7 @@ fn trouble(pod: &Pod, observed: &Observed) -> Option<String> {
     }
     Some(
         facts::container_trouble(pod)
+            .or_else(|| observed.unready.clone())
             .unwrap_or_else(|| "the server does not answer yet".to_owned()),
     )
 }

@@ -57,6 +57,7 @@ fn observed(pod: Option<Pod>, claim: Option<PersistentVolumeClaim>) -> Observed 
             .collect::<BTreeMap<_, _>>(),
         growing_classes: vec!["fast".into()],
         renew_at: now() + SignedDuration::from_hours(10),
+        unready: None,
         node_ready: "True".into(),
     }
 }
@@ -359,5 +360,38 @@ fn objects_belong_to_whom_their_owner_says_not_their_label() {
         crate::build::set_of_object(&claim).as_deref(),
         Some("demo"),
         "claims have no owner"
+    );
+}
+
+#[test]
+fn unready_server_is_told_in_its_own_words() {
+    let event = |minute: i64, message: &str| Event {
+        last_timestamp: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            now() + SignedDuration::from_mins(minute),
+        )),
+        message: Some(message.into()),
+        ..Default::default()
+    };
+    let said = "the server does not run: exit status: 1; >>> 'hz 010'; out of range";
+    let events = [
+        event(
+            1,
+            "Readiness probe failed: not ready: the server has not answered yet",
+        ),
+        event(2, &format!("Readiness probe failed: not ready: {said}\n")),
+    ];
+    let mut status = ready();
+    status["conditions"][0]["status"] = "False".into();
+    let unit = unit();
+    let pod = pod_of(&unit, status);
+    assert!(facts::runs_unready(&pod, now()));
+    let mut observed = observed(Some(pod), Some(claim_of(&unit)));
+    observed.unready = facts::probe_words(&events);
+    let plan = plan::plan(&unit, &observed);
+    let status = status::status(&unit, &observed, &plan);
+    assert!(status.task.contains(said), "{}", status.task);
+    assert_eq!(
+        facts::probe_words(&[event(1, "Readiness probe errored")]),
+        None
     );
 }

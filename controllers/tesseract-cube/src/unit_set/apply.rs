@@ -1,6 +1,7 @@
 //! Carries out what was planned for a set, in an order in which a crash at any point does no harm.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -67,6 +68,11 @@ impl UnitSets {
         let budgets: Api<PodDisruptionBudget> = self.api(set);
         let budget = self.caches.budgets.get(&namespace, &plan.budget.name_any());
         call::apply(&budgets, budget.as_deref(), &plan.budget, Self::NAME).await?;
+        if let (Some(policy), Some(known)) = (&plan.policy, &self.caches.policies) {
+            let policies: Api<NetworkPolicy> = self.api(set);
+            let current = known.get(&namespace, &policy.name_any());
+            call::apply(&policies, current.as_deref(), policy, Self::NAME).await?;
+        }
         let units: Api<Unit> = self.api(set);
         let restarts: Vec<i32> = plan
             .decision
@@ -265,7 +271,7 @@ impl UnitSets {
         for name in &retained.adopt {
             let patch = json!({ "metadata": {
                 "labels": { label::UNIT_SET: set.name_any(), label::MANAGED_BY: label::TESSERACT_CUBE },
-                "annotations": { annotation::UNIT_SET_UID: set.uid() },
+                "annotations": { annotation::UNIT_SET_UID: set.uid(), annotation::KEPT_OF_UNITS: null },
             }});
             call::patch_merge(&claims, name, &patch).await?;
             self.context
@@ -287,10 +293,7 @@ impl UnitSets {
                 .await;
         }
         if !retained.refused.is_empty() {
-            let note = format!(
-                "volumes of an earlier set exist: {}",
-                retained.refused.join(", ")
-            );
+            let note = retained.refusal();
             self.context
                 .events
                 .warning(set, "VolumesRetained", "Start", note)
@@ -343,6 +346,12 @@ impl UnitSets {
             call::delete(&units, name, uid.clone(), Propagation::Foreground).await?;
         }
         let claims: Api<PersistentVolumeClaim> = self.api(set);
+        for name in &teardown.keep {
+            let patch = json!({ "metadata": { "annotations": {
+                annotation::KEPT_OF_UNITS: set.spec.units.to_string(),
+            }}});
+            call::patch_merge(&claims, name, &patch).await?;
+        }
         for (name, uid) in &teardown.claims {
             call::delete(&claims, name, uid.clone(), Propagation::Background).await?;
             self.context
@@ -354,6 +363,9 @@ impl UnitSets {
                     format!("deletes volume {name}"),
                 )
                 .await;
+        }
+        if !teardown.keep.is_empty() {
+            return Ok(Next::After(std::time::Duration::from_secs(1)));
         }
         if let (Some(uid), Some(wanted)) = (&teardown.secret, &set.spec.generated_secret) {
             self.delete_secret(set, &wanted.name, uid).await?;

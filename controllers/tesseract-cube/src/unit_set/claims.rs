@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
 use upm_crds::UnitSet;
+use upm_crds::names::{self, label};
 use upm_crds::unit_set::RetainedVolumes;
 
 use super::{Observed, SecretState};
@@ -17,6 +18,8 @@ pub(crate) struct Retained {
     pub(crate) discard: Vec<(String, Option<String>)>,
     /// They are in the way until the user chooses.
     pub(crate) refused: Vec<String>,
+    /// How many units the set needs to adopt all volumes that may have the newest data, when it has fewer.
+    pub(crate) too_few: Option<i32>,
     /// They are being deleted.
     pub(crate) ending: Vec<String>,
     /// The Secret, by its uid, goes with volumes that are discarded.
@@ -26,6 +29,20 @@ pub(crate) struct Retained {
 }
 
 impl Retained {
+    /// Why nothing is made, and the way out.
+    pub(crate) fn refusal(&self) -> String {
+        let claims = self.refused.join(", ");
+        match self.too_few {
+            None => format!(
+                "volumes of an earlier set of this name exist ({claims}): set retainedVolumes to Adopt or Discard"
+            ),
+            Some(units) => format!(
+                "volumes of an earlier set of {units} units exist ({claims}), and any of them may have the newest data: set units to \
+                 {units}, and scale in afterwards; or delete the claims whose data are not needed"
+            ),
+        }
+    }
+
     /// Whether no new unit may be made now.
     pub(crate) fn blocks(&self) -> bool {
         !(self.adopt.is_empty()
@@ -35,10 +52,22 @@ impl Retained {
     }
 }
 
+/// The least number of units of a set that adopts this claim.
+fn units_needed(set: &UnitSet, claim: &PersistentVolumeClaim) -> i32 {
+    let ordinal = || {
+        let unit = claim.labels().get(label::UNIT)?;
+        names::ordinal(&set.name_any(), unit)
+    };
+    volume::kept_of(claim)
+        .or_else(|| ordinal().map(|ordinal| ordinal + 1))
+        .unwrap_or(0)
+}
+
 /// Decides by `retainedVolumes` about every claim with the set's name that was not made for this set.
 pub(crate) fn retained(set: &UnitSet, observed: &Observed) -> Retained {
     let uid = set.uid().unwrap_or_default();
     let mut retained = Retained::default();
+    let mut needed = 0;
     let foreign = observed
         .claims
         .values()
@@ -52,9 +81,17 @@ pub(crate) fn retained(set: &UnitSet, observed: &Observed) -> Retained {
         }
         match set.spec.retained_volumes {
             RetainedVolumes::Refuse => retained.refused.push(name),
-            RetainedVolumes::Adopt => retained.adopt.push(name),
+            RetainedVolumes::Adopt => {
+                needed = needed.max(units_needed(set, claim));
+                retained.adopt.push(name);
+            }
             RetainedVolumes::Discard => retained.discard.push((name, claim.uid())),
         }
+    }
+    if needed > set.spec.units {
+        // a unit that is left out may be the one with the newest data
+        retained.too_few = Some(needed);
+        retained.refused = std::mem::take(&mut retained.adopt);
     }
     // passwords go the way of their data; one that a user made is not ours
     if let SecretState::Present {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -17,7 +18,7 @@ use super::teardown::{Teardown, teardown};
 use super::{Observed, SecretState};
 use crate::build::config_map::{self, Keys};
 use crate::build::pod::{self, Inputs, revision_of};
-use crate::build::{disruption, service, unit, volume};
+use crate::build::{disruption, network, service, unit, volume};
 use crate::facts::pod_facts;
 use crate::package::Package;
 use crate::rollout::{Bounds, Decision, Power, Step, UnitFacts, Waiting, leave, power, rollout};
@@ -49,6 +50,8 @@ pub(crate) struct Converge {
     pub(crate) services: Vec<Service>,
     pub(crate) units: Vec<Unit>,
     pub(crate) budget: PodDisruptionBudget,
+    /// Who may connect; `None` where no policies are made.
+    pub(crate) policy: Option<NetworkPolicy>,
     pub(crate) decision: Decision,
     pub(crate) surplus: Surplus,
     pub(crate) drop_maps: Vec<(String, Option<String>)>,
@@ -148,6 +151,8 @@ fn converge(set: &UnitSet, observed: &Observed, package: &Package, value: &str) 
         services: services(set, package),
         units,
         budget: disruption::budget(set, observed.units.len(), observed.gate.is_kept()),
+        policy: (observed.settings.network_policies)
+            .then(|| network::policy(set, &observed.settings.system_namespace)),
         updated: facts
             .iter()
             .filter(|facts| facts.updated())

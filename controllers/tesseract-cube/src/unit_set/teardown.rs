@@ -12,6 +12,8 @@ use crate::build::volume;
 pub(crate) struct Teardown {
     /// Units to delete with their pods: name and uid.
     pub(crate) units: Vec<(String, Option<String>)>,
+    /// Claims that stay and do not say yet of how many units they were kept.
+    pub(crate) keep: Vec<String>,
     /// Claims to delete: name and uid.
     pub(crate) claims: Vec<(String, Option<String>)>,
     /// The generated Secret: its uid.
@@ -42,16 +44,24 @@ pub(crate) fn teardown(set: &UnitSet, observed: &Observed) -> Teardown {
         teardown.waiting = format!("waits until the units are gone: {}", names.join(", "));
         return teardown;
     }
-    if set.spec.volume_retention_policy == VolumeRetentionPolicy::Retain {
-        teardown.done = true;
-        return teardown;
-    }
     let uid = set.uid().unwrap_or_default();
     let ours: Vec<_> = observed
         .claims
         .values()
         .filter(|claim| volume::belongs_to(claim, &uid))
         .collect();
+    if set.spec.volume_retention_policy == VolumeRetentionPolicy::Retain {
+        let unmarked = ours.iter().filter(|claim| {
+            claim.metadata.deletion_timestamp.is_none()
+                && volume::kept_of(claim) != Some(set.spec.units)
+        });
+        teardown.keep = unmarked.map(|claim| claim.name_any()).collect();
+        teardown.done = teardown.keep.is_empty();
+        if !teardown.done {
+            teardown.waiting = format!("keeps the volumes {}", teardown.keep.join(", "));
+        }
+        return teardown;
+    }
     let to_delete = ours
         .iter()
         .filter(|claim| claim.metadata.deletion_timestamp.is_none());

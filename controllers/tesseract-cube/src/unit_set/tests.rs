@@ -224,6 +224,10 @@ fn waits_for_the_users_choice_about_volumes_of_an_earlier_set() {
 
     let mut choice = set.clone();
     choice.spec.retained_volumes = RetainedVolumes::Adopt;
+    let (status, _, message) = condition(&choice, &found, kind::VOLUMES_RETAINED);
+    assert_eq!(status, "True", "unit 4 may have the newest data");
+    assert!(message.contains("set units to 5"), "{message}");
+    choice.spec.units = 5;
     let plan = converge(&choice, &found);
     assert_eq!(plan.retained.adopt, ["demo-4-data"]);
     assert_eq!(
@@ -516,6 +520,16 @@ fn deletes_units_first_and_volumes_only_when_the_policy_says_so() {
         "pods count as well"
     );
     empty.pods.clear();
+    let keeps = teardown(&set, &empty);
+    assert_eq!((keeps.done, keeps.keep.len()), (false, empty.claims.len()));
+    for claim in empty.claims.values_mut() {
+        let mut marked = claim.as_ref().clone();
+        let units = set.spec.units.to_string();
+        marked
+            .annotations_mut()
+            .insert(annotation::KEPT_OF_UNITS.into(), units);
+        *claim = Arc::new(marked);
+    }
     assert!(teardown(&set, &empty).done, "volumes and passwords stay");
 
     set.spec.volume_retention_policy = VolumeRetentionPolicy::Delete;

@@ -33,6 +33,11 @@ impl Vault {
         })
     }
 
+    /// Whether keys are sealed.
+    pub(super) fn seals(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The stored form of a key, and whether it is sealed.
     pub(super) fn seal(&self, private_key: &[u8]) -> Result<(Vec<u8>, bool), Error> {
         let Some(key) = &self.key else {

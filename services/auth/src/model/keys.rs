@@ -33,6 +33,17 @@ pub(crate) fn insert(conn: &mut Connection, row: &KeyRow) -> QueryResult<()> {
         .map(drop)
 }
 
+/// Keeps a private key sealed that lay in clear.
+pub(crate) fn seal(conn: &mut Connection, kid: &str, sealed: &[u8]) -> QueryResult<()> {
+    diesel::update(signing_keys::table.find(kid))
+        .set((
+            signing_keys::private_key.eq(sealed),
+            signing_keys::sealed.eq(true),
+        ))
+        .execute(conn)
+        .map(drop)
+}
+
 pub(crate) fn delete(conn: &mut Connection, kid: &str) -> QueryResult<()> {
     diesel::delete(signing_keys::table.find(kid))
         .execute(conn)

@@ -394,3 +394,29 @@ async fn tokens_of_one_replica_are_good_at_another_and_after_a_restart() {
         assert!(sealed.iter().all(|key| key.sealed), "{}", world.database);
     }
 }
+
+#[tokio::test]
+async fn a_key_file_that_is_set_later_seals_the_keys_that_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut world in fresh_worlds(Config::default()).await {
+        world.set_up().await;
+        let before = world.login("root", PASSWORD).await.unwrap();
+        world.config.key_file = Some(folder.path().join(world.database));
+        world.restart_auth().await;
+        assert!(world.verifier.verify(&before.access_token).is_ok());
+        let after = world.login("root", PASSWORD).await.unwrap();
+        assert!(world.verifier.verify(&after.access_token).is_ok());
+        let rows = world
+            .auth_store
+            .store
+            .read("look at the keys", |conn| {
+                Ok::<_, crate::Error>(crate::model::keys::all(conn)?)
+            })
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 1, "{}: the key stays", world.database);
+        assert!(rows[0].sealed, "{}", world.database);
+        let parses = rcgen::KeyPair::try_from(rows[0].private_key.as_slice());
+        assert!(parses.is_err(), "{}: it lies in clear", world.database);
+    }
+}

@@ -101,6 +101,8 @@ impl<'a> Bench<'a> {
                 .ok_or(Error::Broken("a service whose package was not kept"))?;
             let before = service.clone();
             change(&mut service.shape);
+            // also of services that were opened by an earlier version
+            service.shape.begun |= service.life == service::Life::Active;
             let mut templates = engine.intents(&service, &package)?;
             templates.retain(|template| template.part == part);
             intent::mark(&mut service.marks, &templates, uuid::Uuid::now_v7);

@@ -59,6 +59,9 @@ pub(crate) async fn run(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault>
             let change = move |shape: &mut Shape| {
                 shape.members = input.members;
                 shape.served = true;
+                // volumes that were kept have data: all empty would mean that they are gone
+                shape.begun |=
+                    input.previous_members == 0 && input.retained == RetainedVolumes::Adopt;
             };
             written(bench, Part::Replication, change).await
         }
@@ -69,6 +72,9 @@ pub(crate) async fn run(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault>
         Step::AwaitUnitsReady | Step::AwaitUnitsRestarted => bench.units_ready().await,
         Step::AwaitReplicationReady => bench.replication_ready().await,
         Step::VerifyWrites => bench.writable().await,
+        Step::ForbidEmptyBeginning => {
+            written(bench, Part::Replication, |shape| shape.begun = true).await
+        }
         Step::MarkReady => Ok(Outcome::Done(Effect::Life(Life::Active))),
         Step::MovePrimary => move_primary(bench).await,
         Step::AwaitSwitchover => await_switchover(bench).await,

@@ -62,6 +62,7 @@ pub(crate) async fn undo(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault
         | Step::ClaimVolumes
         | Step::AwaitReplicationReady
         | Step::VerifyWrites
+        | Step::ForbidEmptyBeginning
         | Step::MarkReady
         | Step::ApplyRestart
         | Step::AwaitUnitsRestarted

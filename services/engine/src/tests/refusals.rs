@@ -35,16 +35,30 @@ async fn a_name_is_taken_once() {
 }
 
 #[tokio::test]
-async fn retained_volumes_cannot_be_adopted_from_another_cluster() {
+async fn retained_volumes_are_adopted_where_they_are_and_all() {
     let retained = crate::shape::Retained {
         cluster: "a".into(),
         members: 3,
         size: "1Gi".into(),
         since_us: 1,
     };
-    let refuse = |chosen, cluster| {
-        crate::accept::refuse_retained("projects/p/toyServices/demo", &retained, chosen, cluster)
+    let wanted = |retained, members| crate::shape::Input {
+        members,
+        retained,
+        ..crate::shape::Input::default()
     };
+    let refuse_members = |chosen, members, cluster| {
+        let wanted = wanted(chosen, members);
+        crate::accept::refuse_retained("projects/p/toyServices/demo", &retained, &wanted, cluster)
+    };
+    let refuse = |chosen, cluster| refuse_members(chosen, 3, cluster);
+    assert_eq!(
+        refuse_members(RetainedVolumes::Adopt, 1, "a")
+            .unwrap_err()
+            .reason(),
+        "DATA_LEFT_OUT"
+    );
+    assert!(refuse_members(RetainedVolumes::Discard, 1, "a").is_ok());
     assert!(refuse(RetainedVolumes::Adopt, "a").is_ok());
     for chosen in [RetainedVolumes::Adopt, RetainedVolumes::Discard] {
         assert_eq!(

@@ -18,7 +18,12 @@ use super::{
     route::{self, Routed},
     watch,
 };
-use crate::{Error, Hub, ledger::read::Filter, ledger::write::check_key, tunnel};
+use crate::{
+    Error, Hub,
+    ledger::read::Filter,
+    ledger::write::{check_key, is_name},
+    tunnel,
+};
 
 /// Time for a Secret when the caller has no deadline.
 const SECRET: Duration = Duration::from_secs(10);
@@ -155,8 +160,9 @@ impl LedgerService for Ledger {
     ) -> Result<Response<pb::ReadSecretResponse>, Status> {
         let (ctx, hopped) = (mesh::Context::of(&request)?, route::is_hop(&request));
         let request = request.into_inner();
-        if request.namespace.is_empty() || request.name.is_empty() || request.keys.is_empty() {
-            return Err(Error::field("name", "namespace, name and keys are required").into());
+        if !is_name(&request.namespace) || !is_name(&request.name) || request.keys.is_empty() {
+            let why = "namespace and name, as names, and keys are required";
+            return Err(Error::field("name", why).into());
         }
         let within = ctx.remaining().unwrap_or(SECRET).min(SECRET);
         let (ctx, asked) = (ctx.within(within), request.clone());

@@ -95,11 +95,21 @@ pub fn reclaim(
     request: &pb::EnrollRequest,
     audiences: &[String],
 ) -> Result<AgentRow, Error> {
-    // Who nobody knows and who has shown nothing are answered alike: only a token tells who is here.
+    // Whoever holds no token of a pinned issuer is answered alike: only such a token tells who is here.
+    let refuse = |refusal: Refusal| {
+        let reason = refusal.reason();
+        tracing::info!(
+            agent = request.agent_id,
+            reason,
+            "A service account does not let in"
+        );
+        refusal.told()
+    };
     let row = AgentRow::lock(conn, &request.agent_id)?.filter(|row| row.enrolled);
-    let mut row = row.ok_or(Refusal::NotPinned)?;
-    let pin = row.pinned().ok_or(Refusal::NotPinned)?;
-    pin.verify(&request.service_account_token, audiences)?;
+    let mut row = row.ok_or_else(|| refuse(Refusal::NotPinned))?;
+    let pin = row.pinned().ok_or_else(|| refuse(Refusal::NotPinned))?;
+    pin.verify(&request.service_account_token, audiences)
+        .map_err(refuse)?;
     if row.revoked {
         return Err(Error::Revoked(row.id));
     }

@@ -43,7 +43,18 @@ fn state(row: &IntentRow, result: &pb::ApplyResult, link: Link) -> pb::IntentSta
             | Outcome::Expired => {
                 return pb::IntentState::TransientFail;
             }
-            _ => {}
+            // No result yet; and what was answered above.
+            Outcome::Unspecified
+            | Outcome::Applied
+            | Outcome::Unchanged
+            | Outcome::Superseded
+            | Outcome::Deleted
+            | Outcome::Absent
+            | Outcome::Rejected
+            | Outcome::Conflict
+            | Outcome::DeniedLocalPolicy
+            | Outcome::UidMismatch
+            | Outcome::UnsupportedKind => {}
         }
     }
     if rev <= link.received_rev {

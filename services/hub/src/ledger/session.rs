@@ -140,7 +140,13 @@ pub fn read(
             fetch(conn, agent, &keys, *bytes).map(Reply::Fetched)
         }
         Command::Index => index(conn, &row),
-        _ => Err(Error::Corrupt("command")),
+        Command::Claim(_)
+        | Command::Results { .. }
+        | Command::Statuses { .. }
+        | Command::Inventory { .. }
+        | Command::Received { .. }
+        | Command::PruneHeld(_)
+        | Command::Certificate(_) => Err(Error::Corrupt("command")),
     }
 }
 
@@ -181,8 +187,9 @@ fn class(tombstone: bool, priority: i32) -> Class {
     match pb::Priority::try_from(priority) {
         Ok(pb::Priority::High) => Class::High,
         Ok(pb::Priority::Low) => Class::Low,
-        _ if tombstone => Class::Delete,
-        _ => Class::Normal,
+        // What a later version wrote is not urgent.
+        Ok(pb::Priority::Unspecified | pb::Priority::Normal) | Err(_) if tombstone => Class::Delete,
+        Ok(pb::Priority::Unspecified | pb::Priority::Normal) | Err(_) => Class::Normal,
     }
 }
 
@@ -390,7 +397,12 @@ pub fn commit(
                     .execute(conn)?;
                 Committed::PruneHeld
             }
-            _ => return Err(Error::Corrupt("command")),
+            Command::Claim(_)
+            | Command::Scan { .. }
+            | Command::Fetch { .. }
+            | Command::FetchRevisions { .. }
+            | Command::Index
+            | Command::Certificate(_) => return Err(Error::Corrupt("command")),
         };
         replies.push(Reply::Committed(committed));
     }
@@ -495,7 +507,7 @@ fn commit_status(
             }
         }
         Some(status_update::Body::Gone(true)) => (String::new(), true),
-        _ => return Ok(true),
+        Some(status_update::Body::Gone(false)) | None => return Ok(true),
     };
     if body.len() > limits::BODY_BYTES
         || serde_json::from_str::<serde::de::IgnoredAny>(&body).is_err() && !gone

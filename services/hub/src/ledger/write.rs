@@ -93,7 +93,19 @@ pub fn check_key(field: &str, key: Option<pb::Key>) -> Result<pb::Key, Error> {
             ));
         }
     }
+    for (name, text) in [("namespace", &key.namespace), ("name", &key.name)] {
+        if !text.is_empty() && !is_name(text) {
+            return Err(Error::field(format!("{field}.{name}"), "is no name"));
+        }
+    }
     Ok(key)
+}
+
+/// Whether a text can be the name of an object, and nothing else in the address of a request: no `/`, no `?`, no `..`.
+pub(crate) fn is_name(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_:".contains(&b);
+    let part = |part: &str| !part.is_empty() && part.bytes().all(fine);
+    text.len() <= 253 && text.split('.').all(part)
 }
 
 /// Checks intents and makes their bodies canonical. Pure.

@@ -619,7 +619,7 @@ impl Session {
 fn body_bytes(apply: &pb::Apply) -> usize {
     match &apply.body {
         Some(pb::apply::Body::Json(body) | pb::apply::Body::JsonZstd(body)) => body.len(),
-        _ => 0,
+        Some(pb::apply::Body::Ref(_) | pb::apply::Body::Patch(_)) | None => 0,
     }
 }
 

@@ -283,7 +283,12 @@ impl Row {
         match &self.body {
             Body::Apply(apply) => match &apply.body {
                 Some(pb::apply::Body::Json(json)) => json.len() as u64,
-                _ => 0,
+                Some(
+                    pb::apply::Body::JsonZstd(_)
+                    | pb::apply::Body::Ref(_)
+                    | pb::apply::Body::Patch(_),
+                )
+                | None => 0,
             },
             Body::Delete(_) => 0,
         }

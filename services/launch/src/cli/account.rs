@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{IsTerminal as _, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -30,6 +30,9 @@ pub(crate) struct Account {
     /// CA certificates of the server, PEM.
     #[arg(long)]
     ca_file: Option<PathBuf>,
+    /// Send passwords to a server that is not on this machine although it has no TLS.
+    #[arg(long)]
+    allow_plain_http: bool,
 }
 
 /// Creates the first administrator.
@@ -50,22 +53,27 @@ impl Account {
             }
             None => String::new(),
         };
-        Ok(Login::to(&self.server, ca))
+        Ok(Login::to(&self.server, ca, self.allow_plain_http))
     }
 
-    /// Never from the command line: arguments are visible to every user of the machine.
     fn password(&self) -> anyhow::Result<String> {
-        let text = if let Some(path) = &self.password_file {
-            fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?
-        } else if std::io::stdin().is_terminal() {
-            rpassword::prompt_password(format!("Password of {}: ", self.user))?
-        } else {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            text
-        };
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        password(&self.user, self.password_file.as_deref())
     }
+}
+
+/// A user's password, from a file, the terminal or standard input. Never from the command line: arguments are visible to every user of the
+/// machine.
+pub(crate) fn password(user: &str, file: Option<&Path>) -> anyhow::Result<String> {
+    let text = if let Some(path) = file {
+        fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?
+    } else if std::io::stdin().is_terminal() {
+        rpassword::prompt_password(format!("Password of {user}: "))?
+    } else {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        text
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 pub(crate) async fn setup(globals: &Globals, setup: Setup) -> anyhow::Result<()> {

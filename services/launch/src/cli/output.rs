@@ -54,6 +54,21 @@ pub(crate) fn json<M: Message>(full_name: &str, message: &M) -> anyhow::Result<s
     )?)
 }
 
+/// All items of a list, from page to page. `page` asks with a page token, which is empty for the first, and answers items and the next token.
+pub(crate) async fn pages<T>(
+    mut page: impl AsyncFnMut(String) -> anyhow::Result<(Vec<T>, String)>,
+) -> anyhow::Result<Vec<T>> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    loop {
+        let (items, next) = page(token).await?;
+        all.extend(items);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
 /// A table in the style of `kubectl`.
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
@@ -132,6 +147,18 @@ fn now_seconds() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_is_read_to_its_last_page() {
+        let all = pages(async |token| match token.as_str() {
+            "" => Ok((vec![1, 2], "a".to_owned())),
+            "a" => Ok((vec![], "b".to_owned())),
+            _ => Ok((vec![3], String::new())),
+        })
+        .await
+        .unwrap();
+        assert_eq!(all, [1, 2, 3]);
+    }
 
     #[test]
     fn an_enum_that_says_nothing_is_a_dash() {

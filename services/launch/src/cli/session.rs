@@ -33,6 +33,9 @@ pub(crate) struct Login {
     /// CA certificates of an `https` server, PEM; empty for the system's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) ca_pem: String,
+    /// Passwords may be sent to a remote `http` server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    allow_plain_http: bool,
     /// `users/{user}`.
     #[serde(default)]
     pub(crate) user: String,
@@ -46,10 +49,11 @@ pub(crate) struct Login {
 
 impl Login {
     /// A login that has only an address yet.
-    pub(crate) fn to(server: &str, ca_pem: String) -> Self {
+    pub(crate) fn to(server: &str, ca_pem: String, allow_plain_http: bool) -> Self {
         Self {
             server: server.trim_end_matches('/').to_owned(),
             ca_pem,
+            allow_plain_http,
             ..Self::default()
         }
     }
@@ -123,14 +127,29 @@ impl Login {
         url.scheme() == "http" && !here
     }
 
-    /// Opens a connection to which a password is given. Where others could read it on the way, this says so.
-    pub(crate) async fn connect_with_password(&self) -> anyhow::Result<Channel> {
-        if self.is_exposed() {
-            eprintln!(
-                "upm: warning: {} has no TLS: whoever is on the way can read the password",
-                self.server
-            );
+    /// Refuses to send a password where others can read it on the way, unless the login allows it; then this says so.
+    ///
+    /// # Errors
+    /// The server is remote and has no TLS.
+    pub(crate) fn check_password_may_go(&self) -> anyhow::Result<()> {
+        if !self.is_exposed() {
+            return Ok(());
         }
+        anyhow::ensure!(
+            self.allow_plain_http,
+            "{} has no TLS: whoever is on the way could read the password; use https, or log in with --allow-plain-http",
+            self.server
+        );
+        eprintln!(
+            "upm: warning: {} has no TLS: whoever is on the way can read the password",
+            self.server
+        );
+        Ok(())
+    }
+
+    /// Opens a connection to which a password is given; see [`Self::check_password_may_go`].
+    pub(crate) async fn connect_with_password(&self) -> anyhow::Result<Channel> {
+        self.check_password_may_go()?;
         self.connect().await
     }
 
@@ -224,7 +243,7 @@ mod tests {
     fn the_login_file_is_only_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("upm/login.json");
-        Login::to("http://127.0.0.1:1/", String::new())
+        Login::to("http://127.0.0.1:1/", String::new(), false)
             .save(&path)
             .unwrap();
         assert_eq!(
@@ -235,8 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_over_a_foreign_plain_address_is_exposed() {
-        let exposed = |server: &str| Login::to(server, String::new()).is_exposed();
+    fn a_password_goes_to_a_remote_plain_address_only_when_allowed() {
+        let allowed = |server: &str| Login::to(server, String::new(), true).check_password_may_go();
+        assert!(allowed("http://upm.example.com").is_ok());
+        let exposed = |server: &str| {
+            Login::to(server, String::new(), false)
+                .check_password_may_go()
+                .is_err()
+        };
         for safe in [
             "https://upm.example.com",
             "http://127.0.0.1:8080",

@@ -437,3 +437,36 @@ async fn reflection_and_health_name_the_services() {
             .any(|service| service.name == "upm.user.v1.UserService")
     );
 }
+
+#[tokio::test]
+async fn reflection_shows_no_internal_method() {
+    let world = World::new();
+    let mut reflection = ServerReflectionClient::new(world.stack.in_memory(module("gateway")));
+    let mut described = async |symbol: &str| {
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::FileContainingSymbol(symbol.to_owned())),
+        };
+        let asked = reflection.server_reflection_info(futures::stream::iter([ask]));
+        let mut answers = asked.await.expect("public").into_inner();
+        // What is not shown is answered with the end of the stream, as what does not exist.
+        let Ok(Some(answer)) = answers.message().await else {
+            return false;
+        };
+        matches!(
+            answer.message_response,
+            Some(MessageResponse::FileDescriptorResponse(_))
+        )
+    };
+    assert!(described("upm.user.v1.UserService.GetUser").await);
+    let internal = policy::METHODS
+        .iter()
+        .filter(|method| method.access == Access::Internal);
+    let mut seen = 0;
+    for method in internal {
+        let symbol = method.path.trim_start_matches('/').replace('/', ".");
+        assert!(!described(&symbol).await, "{symbol}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}

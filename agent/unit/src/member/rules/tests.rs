@@ -34,6 +34,19 @@ fn at(replid: &str, offset: i64) -> Elected {
     }
 }
 
+/// A grant that tells of nobody else.
+fn lead(
+    record: &Record,
+    epoch: i64,
+    min_replicas: i32,
+    elected: &Elected,
+    leading: bool,
+    info: &Info,
+) -> Result<Record, Refusal> {
+    let alone = BTreeSet::new();
+    super::lead(record, epoch, min_replicas, elected, &alone, leading, info)
+}
+
 #[test]
 fn refuses_everything_of_an_epoch_older_than_the_promise() {
     let record = promise(&Record::default(), 5).unwrap();

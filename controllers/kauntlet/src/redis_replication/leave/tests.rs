@@ -86,6 +86,11 @@ impl Replication {
                 } else {
                     BTreeSet::new()
                 },
+                group: if leads {
+                    (0..members).map(id).collect()
+                } else {
+                    BTreeSet::new()
+                },
                 ..View::default()
             };
             let seen = Seen {
@@ -196,6 +201,7 @@ impl Replication {
                 epoch,
                 min_replicas,
                 admitted,
+                group,
                 record_version,
                 ..
             } => {
@@ -211,6 +217,7 @@ impl Replication {
                 view.standing = Standing::Continuous;
                 view.min_replicas = min_replicas;
                 (view.admitted, view.record_version) = (admitted, record_version);
+                view.group = group;
                 (view.grant_epoch, view.promised) = (epoch, view.promised.max(epoch));
                 (view.link_up, view.paused) = (false, false);
                 view.follows = (String::new(), 0);

@@ -304,6 +304,7 @@ fn record(
             ackers: state.ackers.clone(),
             member_ids: state.member_ids.clone(),
             departed: state.departed.clone(),
+            must_cover: state.must_cover.clone(),
         });
     } else {
         // of the epoch that never began, those that might still believe in it
@@ -322,6 +323,8 @@ fn record(
         member_ids,
         departed: gone,
         excluded: std::collections::BTreeSet::new(),
+        // it has everything, and whoever follows it has synchronized only when it has everything up to this epoch
+        must_cover: None,
         least_version: 0,
         prior,
         evidence: Some(evidence),

@@ -3,7 +3,7 @@
 use crate::redis_replication::election::Predicate;
 use crate::redis_replication::model::{Live, Role, View};
 
-use super::{Action, Change, Decision, Inputs, Phase, member_ids};
+use super::{Action, Change, Decision, Inputs, Phase, everything, member_ids, volumes};
 
 /// A newer epoch that has begun is taken over as it is. Its primary may be taking writes: no member is fenced on behalf of an older record.
 /// Taking it over is a compare-and-swap, so a controller that only reads late changes nothing.
@@ -47,6 +47,13 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Option<Decision> {
             })
         })
         .or_else(|| {
+            // or one that restarted since: its volume tells who belonged to the group, and the record knows one of them
+            let told = volumes::told(world).filter(|told| told.epoch == newest)?;
+            let ours = |id: &String| state.member_ids.values().any(|known| known == id);
+            let (name, _) = volumes::last_primary(world, &told).ok()?;
+            told.member_ids.values().any(ours).then_some(name)
+        })
+        .or_else(|| {
             // nobody who led is seen: those who follow know where it is
             of_it().find_map(|(_, view)| {
                 let at = |seen: &super::super::model::Seen| {
@@ -80,6 +87,8 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Option<Decision> {
         member_ids: member_ids(state, world, group.members.keys()),
         ackers,
         departed: state.departed.clone(),
+        // the newer record, which is lost, may have asked for as much
+        must_cover: world.agent(&primary).map(everything),
         least_version: in_force + 1,
         source: group.source.clone(),
         why: format!("{primary} leads in epoch {newest}; {why}"),

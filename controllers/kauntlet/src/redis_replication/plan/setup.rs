@@ -1,9 +1,12 @@
 //! The first primary.
 
-use crate::redis_replication::election::Predicate;
-use crate::redis_replication::model::{Live, Role, View};
+use crate::redis_replication::election::{Election, Evidence, Predicate};
+use crate::redis_replication::model::{Group, Live, State, View};
 
-use super::{Action, Change, Decision, Inputs, Phase, member_ids, next_epoch, position};
+use super::{
+    Action, Change, Decision, Inputs, Phase, everything, lacking, member_ids, next_epoch, position,
+    volumes,
+};
 
 /// No primary is on record: the group is new, or its status was lost, or its volumes come from an earlier group.
 pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
@@ -34,30 +37,23 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
         return Decision::new(Phase::SettingUp, "waiting for every member's server")
             .lacking(missing);
     }
-    if group.has_served
-        && views
-            .iter()
-            .all(|(_, view)| view.keys == 0 && view.recorded.is_none())
-    {
-        let fact = lacking(
-            "DataPresent",
-            "",
-            "every member is new and empty, and the group has served before: restore a backup, or accept an empty beginning",
-        );
-        return Decision::new(Phase::Refused, "the data of the group are gone").lacking(vec![fact]);
-    }
     if let Some(primary) = still_leading(&views) {
         return primary_found(inputs, primary);
     }
-    let chosen = match choose(&group.source, &views) {
-        Ok(chosen) => chosen,
-        Err(missing) => {
-            return Decision::new(
-                Phase::Refused,
-                "several members have data, and none of them is known to be the newest",
-            )
-            .lacking(missing);
-        }
+    let told = volumes::told(world);
+    let chosen = match &told {
+        Some(told) => match volumes::last_primary(world, told) {
+            Ok((name, view)) => return restored(inputs, told, name, view),
+            Err(missing) => Err(missing),
+        },
+        None => choose(group, &views),
+    };
+    let (chosen, evidence) = match chosen {
+        Ok(chosen) => (chosen.to_owned(), None),
+        Err(missing) => match accepted_or_refused(inputs, told.unwrap_or_default(), missing) {
+            Ok(accepted) => (accepted, Some(Evidence::LossAccepted)),
+            Err(refused) => return *refused,
+        },
     };
     let next = next_epoch(state, world);
     let elected = views
@@ -70,26 +66,19 @@ pub(super) fn plan(inputs: Inputs<'_>) -> Decision {
     )
     .act([Action::record(Change {
         epoch: next,
-        primary: chosen.to_owned(),
+        primary: chosen.clone(),
         ackers: group
             .voters()
-            .filter(|name| *name != chosen)
+            .filter(|name| **name != chosen)
             .cloned()
             .collect(),
         member_ids: member_ids(state, world, group.voters()),
+        evidence,
         elected,
         source: group.source.clone(),
         why: format!("{chosen} is the first primary"),
         ..Change::default()
     })])
-}
-
-fn lacking(name: &'static str, member: &str, detail: &str) -> Predicate {
-    Predicate {
-        name,
-        member: member.to_owned(),
-        detail: detail.to_owned(),
-    }
 }
 
 /// A primary of the newest epoch that anybody knows of: the status was lost, the group was not.
@@ -122,56 +111,97 @@ fn primary_found(inputs: Inputs<'_>, (name, view): (&str, &View)) -> Decision {
             .cloned()
             .collect(),
         member_ids: member_ids(state, world, group.members.keys()),
+        // the record, which is lost, may have asked for as much
+        must_cover: Some(everything(view)),
         source: group.source.clone(),
         why: format!("{name} was found leading in epoch {}", view.grant_epoch),
         ..Change::default()
     })])
 }
 
-/// Who leads first: the source when all are empty; with data, who is known to have the newest.
-fn choose<'a>(source: &'a str, views: &[(&'a str, &'a View)]) -> Result<&'a str, Vec<Predicate>> {
-    let data: Vec<&(&str, &View)> = views.iter().filter(|(_, view)| view.keys > 0).collect();
-    if data.is_empty() {
-        return Ok(views
-            .iter()
-            .find(|(name, _)| *name == source)
-            .or_else(|| views.first())
-            .map_or(source, |(name, _)| name));
+/// The record as the volumes tell it. What follows is an election like any other.
+fn restored(inputs: Inputs<'_>, told: &State, primary: String, view: &View) -> Decision {
+    Decision::new(
+        Phase::SettingUp,
+        format!("{primary} led last, in epoch {}", told.epoch),
+    )
+    .act([Action::record(Change {
+        epoch: told.epoch,
+        ackers: told.ackers.clone(),
+        member_ids: told.member_ids.clone(),
+        elected: Some(position(view)),
+        source: inputs.group.source.clone(),
+        why: format!(
+            "{primary} led last, in epoch {}, as the volumes tell",
+            told.epoch
+        ),
+        primary,
+        ..Change::default()
+    })])
+}
+
+/// Who leads although data may be lost, when exactly that loss was accepted; else the refusal that states it.
+fn accepted_or_refused(
+    inputs: Inputs<'_>,
+    told: State,
+    missing: Vec<Predicate>,
+) -> Result<String, Box<Decision>> {
+    let Inputs {
+        group,
+        state,
+        world,
+        ..
+    } = inputs;
+    let prospect = Election {
+        group,
+        state: &told,
+        world,
+        next: next_epoch(state, world),
+        prefer: None,
+        away: false,
     }
-    // volumes of an earlier group: its last primary, with all its data
-    let last = views
-        .iter()
-        .filter(|(_, view)| view.recorded == Some(Role::Primary))
-        .max_by_key(|(_, view)| view.grant_epoch);
-    let newest = views
-        .iter()
-        .map(|(_, view)| view.grant_epoch)
-        .max()
-        .unwrap_or(0);
-    if let Some((name, view)) = last
-        && view.grant_epoch == newest
-        && view.keys > 0
-        && view.aof_intact
-    {
-        return Ok(name);
-    }
-    if let [(name, _)] = data[..] {
-        return Ok(name);
-    }
-    Err(data
-        .iter()
-        .map(|(name, view)| {
-            let detail = format!(
-                "{} keys, last told to be {} in epoch {}",
-                view.keys,
-                if view.recorded == Some(Role::Primary) {
-                    "primary"
-                } else {
-                    "replica"
-                },
-                view.grant_epoch
-            );
-            lacking("NewestDataKnown", name, &detail)
+    .prospect();
+    let accepted = prospect.as_ref().filter(|prospect| {
+        group.acceptance.as_ref().is_some_and(|accepted| {
+            accepted.expected_epoch == state.epoch && accepted.loss_id == prospect.loss_id
         })
-        .collect())
+    });
+    if let Some(accepted) = accepted {
+        return Ok(accepted.candidate.clone());
+    }
+    let mut refused = Decision::new(
+        Phase::Refused,
+        "no member is known to have every confirmed write of before",
+    )
+    .lacking(missing);
+    refused.prospect = prospect;
+    Err(Box::new(refused))
+}
+
+/// Who leads first of members that were never told anything: the source when all are empty, or the only one with data.
+fn choose<'a>(group: &'a Group, views: &[(&'a str, &'a View)]) -> Result<&'a str, Vec<Predicate>> {
+    let data: Vec<&(&str, &View)> = views.iter().filter(|(_, view)| view.keys > 0).collect();
+    match data[..] {
+        [] if group.has_served => Err(vec![lacking(
+            "DataPresent",
+            "",
+            "every member is new and empty, and the group has served before: restore a backup, or accept an empty beginning",
+        )]),
+        [] => Ok(views
+            .iter()
+            .find(|(name, _)| *name == group.source)
+            .or_else(|| views.first())
+            .map_or(group.source.as_str(), |(name, _)| name)),
+        [(name, _)] => Ok(name),
+        _ => Err(data
+            .iter()
+            .map(|(name, view)| {
+                let detail = format!(
+                    "{} keys, and it was never told to lead or to follow",
+                    view.keys
+                );
+                lacking("NewestDataKnown", name, &detail)
+            })
+            .collect()),
+    }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::redis_replication::election::has;
 use crate::redis_replication::leave;
-use crate::redis_replication::model::{Departed, Group, Live, State, View, World};
+use crate::redis_replication::model::{Departed, Group, Live, Standing, State, View, World};
 
-use super::{Action, Change, Decision, Inputs, Phase, switchover};
+use super::{Action, Change, Decision, Inputs, Phase, everything, switchover};
 
 /// A member that has not answered for so long is not about to come back by itself: it is no longer admitted.
 const GONE: Duration = Duration::from_secs(30);
@@ -87,16 +88,33 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
     }
     let mut actions = follow(inputs, primary, view);
     actions.extend(fence_leavers(inputs, primary));
-    if let Some(left) = shrink(inputs, view) {
+    if covered(inputs) {
+        let change = Change {
+            must_cover: None,
+            why: "an acker has what only the primary had".to_owned(),
+            ..unchanged(inputs, primary)
+        };
+        return steady("an acker has everything again").act([Action::record(change)]);
+    }
+    if let Some((left, covered)) = shrink(inputs, view) {
         let mut change = unchanged(inputs, primary);
+        if !covered {
+            // nobody but the primary has what it acknowledged: the next acker needs it before it may lead
+            change.must_cover = Some(everything(view));
+        }
         if !change.departed.remove(&left) {
             change.ackers.remove(&left.name);
             change.excluded.remove(&left.name);
             change.member_ids.remove(&left.name);
         }
         change.why = format!(
-            "{} can no longer acknowledge, and what it acknowledged is on other replicas",
-            left.name
+            "{} can no longer acknowledge, and what it acknowledged is on {}",
+            left.name,
+            if covered {
+                "another replica"
+            } else {
+                "the primary"
+            }
         );
         return steady("a member has left").act([Action::record(change)]);
     }
@@ -104,11 +122,28 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Decision {
     let closing = !(state.excluded.is_empty() && state.departed.is_empty());
     if view.min_replicas != group.min_replicas()
         || view.admitted != admitted
+        || view.group != state.group()
         || (closing && view.record_version < state.version)
     {
         actions.push(grant);
     }
     steady("").act(actions)
+}
+
+/// Whether an acker has what nobody but the primary had.
+fn covered(inputs: Inputs<'_>) -> bool {
+    let Inputs { state, world, .. } = inputs;
+    state.must_cover.as_ref().is_some_and(|left| {
+        state.ackers.iter().any(|name| {
+            world.server(name).is_some_and(|view| {
+                view.live == Live::Replica
+                    && view.grant_epoch == state.epoch
+                    && view.standing == Standing::Synced
+                    && !state.other_volume(name, view)
+                    && has(view, left)
+            })
+        })
+    })
 }
 
 /// The ackers that shall not replicate any more: those that no longer take part, and those that have been silent for long, so that they
@@ -156,6 +191,7 @@ pub(super) fn unchanged(inputs: Inputs<'_>, primary: &str) -> Change {
         member_ids: inputs.state.member_ids.clone(),
         excluded: inputs.state.excluded.clone(),
         departed: inputs.state.departed.clone(),
+        must_cover: inputs.state.must_cover.clone(),
         source: inputs
             .state
             .source
@@ -283,9 +319,9 @@ pub(super) fn leaving(
     ackers.chain(departed).collect()
 }
 
-/// A volume that may be taken off the record: it cannot acknowledge any more, and what the primary had written when that was first seen
-/// has reached another acker. The last acker may go only when the group is to have none.
-fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<Departed> {
+/// A volume that may be taken off the record, and whether another acker has what it acknowledged: it cannot acknowledge any more, and what
+/// the primary had written when that was first seen has reached another acker. The last acker may go only when the group is to have none.
+fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<(Departed, bool)> {
     let Inputs {
         group,
         state,
@@ -302,7 +338,7 @@ fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<Departed> {
         .leaving
         .iter()
         .filter(|(volume, (replid, _))| *replid == primary.replid && now.contains(volume))
-        .find(|(volume, (replid, offset))| {
+        .find_map(|(volume, (replid, offset))| {
             let covered = state
                 .ackers
                 .iter()
@@ -318,7 +354,7 @@ fn shrink(inputs: Inputs<'_>, primary: &View) -> Option<Departed> {
                     })
                 });
             let last = !state.departed.contains(volume) && state.ackers.len() == 1;
-            covered || (last_wanted && (last || state.ackers.is_empty()))
+            let goes = covered || (last_wanted && (last || state.ackers.is_empty()));
+            goes.then(|| (volume.clone(), covered))
         })
-        .map(|(volume, _)| volume.clone())
 }

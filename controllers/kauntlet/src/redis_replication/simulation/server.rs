@@ -251,7 +251,7 @@ impl Server {
         min_replicas: i32,
         at: &model::Position,
         member_id: &str,
-        (admitted, record_version): (&BTreeSet<String>, i64),
+        (admitted, group, record_version): (&BTreeSet<String>, &BTreeSet<String>, i64),
     ) -> bool {
         if self.frozen {
             return false;
@@ -270,6 +270,7 @@ impl Server {
             epoch,
             min_replicas,
             &elected,
+            group,
             leading,
             &self.info(),
         ) else {
@@ -346,6 +347,7 @@ impl Server {
             member_id: self.record.member_id.clone(),
             admitted: self.told_admitted.clone(),
             record_version: self.record_version,
+            group: grant.map(|grant| grant.group.clone()).unwrap_or_default(),
             recorded_position: self.found.clone(),
             ..View::default()
         };

@@ -90,11 +90,7 @@ pub(super) fn report(set: &UnitSet, observed: &Observed, plan: &Plan, ready: i32
             if retained.refused.is_empty() {
                 report.line(kind::VOLUMES_RETAINED, false, "None", "");
             } else {
-                let message = format!(
-                    "volumes of an earlier set of this name exist ({}): set retainedVolumes to Adopt or Discard",
-                    retained.refused.join(", ")
-                );
-                report.line(kind::VOLUMES_RETAINED, true, "Refused", message);
+                report.line(kind::VOLUMES_RETAINED, true, "Refused", retained.refusal());
             }
             progress(set, observed, converge, ready)
         }

@@ -1,9 +1,7 @@
 //! What a request about a unit must be.
 
-use crate::Error;
+use crate::{Error, ledger::write::is_name};
 
-/// Bytes of a name.
-const NAME: usize = 253;
 /// Words of a command, and bytes of all of them: they travel in the address of a request to the API server.
 const WORDS: usize = 256;
 const COMMAND: usize = 16 * 1024;
@@ -14,11 +12,13 @@ const PART: usize = 64 * 1024;
 
 /// A pod with its namespace.
 pub(super) fn pod(namespace: &str, pod: &str) -> Result<(), Error> {
-    let named = |name: &str| !name.is_empty() && name.len() <= NAME && !name.contains('/');
-    if named(namespace) && named(pod) {
+    if is_name(namespace) && is_name(pod) {
         Ok(())
     } else {
-        Err(Error::field("pod", "namespace and pod are required"))
+        Err(Error::field(
+            "pod",
+            "namespace and pod are required, as names",
+        ))
     }
 }
 
@@ -93,7 +93,17 @@ mod tests {
     #[test]
     fn a_pod_has_a_namespace_and_is_one_part_of_a_path() {
         assert!(pod("p", "demo-0").is_ok());
-        for (namespace, name) in [("", "x"), ("p", ""), ("p", "a/b"), ("p/../q", "x")] {
+        for (namespace, name) in [
+            ("", "x"),
+            ("p", ""),
+            ("p", "a/b"),
+            ("p/../q", "x"),
+            ("..", "x"),
+            ("p", ".."),
+            ("p", "x?follow=true"),
+            ("p", "x#"),
+            ("p", "%2e%2e"),
+        ] {
             assert!(pod(namespace, name).is_err(), "{namespace} {name}");
         }
     }

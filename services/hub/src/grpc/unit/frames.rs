@@ -12,7 +12,16 @@ use crate::Error;
 pub(super) fn of_log(frame: Frame) -> Option<pb::TailAgentLogResponse> {
     match frame {
         Frame::Data(data) => Some(pb::TailAgentLogResponse { data }),
-        _ => None,
+        Frame::Hello(_)
+        | Frame::End(_)
+        | Frame::Stderr(_)
+        | Frame::Resize(_)
+        | Frame::InputEnd(_)
+        | Frame::Started(_)
+        | Frame::Exit(_)
+        | Frame::File(_)
+        | Frame::Digest(_)
+        | Frame::Credit(_) => None,
     }
 }
 
@@ -42,7 +51,13 @@ pub(super) fn to_command(frame: Frame) -> Option<pb::ExecInUnitResponse> {
         Frame::Data(bytes) => Part::Stdout(bytes),
         Frame::Stderr(bytes) => Part::Stderr(bytes),
         Frame::Exit(exit) => Part::Exit(exit),
-        _ => return None,
+        Frame::Hello(_)
+        | Frame::End(_)
+        | Frame::Resize(_)
+        | Frame::InputEnd(_)
+        | Frame::File(_)
+        | Frame::Digest(_)
+        | Frame::Credit(_) => return None,
     };
     Some(pb::ExecInUnitResponse { part: Some(part) })
 }
@@ -54,7 +69,14 @@ pub(super) fn of_file(frame: Frame) -> Option<pb::ReadUnitFileResponse> {
         Frame::File(facts) => Part::Facts(facts),
         Frame::Data(bytes) => Part::Data(bytes),
         Frame::Digest(digest) => Part::Digest(digest),
-        _ => return None,
+        Frame::Hello(_)
+        | Frame::End(_)
+        | Frame::Stderr(_)
+        | Frame::Resize(_)
+        | Frame::InputEnd(_)
+        | Frame::Started(_)
+        | Frame::Exit(_)
+        | Frame::Credit(_) => return None,
     };
     Some(pb::ReadUnitFileResponse { part: Some(part) })
 }
@@ -80,7 +102,15 @@ pub(super) fn of_write(frame: Frame) -> Option<pb::WriteUnitFileResponse> {
     let part = match frame {
         Frame::Started(_) => Part::Started(pb::WriteStarted {}),
         Frame::Digest(digest) => Part::Digest(digest),
-        _ => return None,
+        Frame::Hello(_)
+        | Frame::Data(_)
+        | Frame::End(_)
+        | Frame::Stderr(_)
+        | Frame::Resize(_)
+        | Frame::InputEnd(_)
+        | Frame::Exit(_)
+        | Frame::File(_)
+        | Frame::Credit(_) => return None,
     };
     Some(pb::WriteUnitFileResponse { part: Some(part) })
 }

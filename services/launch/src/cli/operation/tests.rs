@@ -168,7 +168,7 @@ async fn served(folder: &Path, seconds: u64) -> (Server, Globals) {
         .add_service(OperationServiceServer::new(server.clone()));
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     tokio::spawn(services.serve_with_incoming(incoming));
-    let mut login = session::Login::to(&format!("http://{address}"), String::new());
+    let mut login = session::Login::to(&format!("http://{address}"), String::new(), false);
     login.accept(auth::TokenResponse {
         access_token: "first".to_owned(),
         refresh_token: "first".to_owned(),
