@@ -76,7 +76,6 @@ say "make up"
 
 say "the browser UI in Chromium, on the platform of \`make up\`"
 begin=$SECONDS
-npm --prefix "$ROOT/gateway/ui" run --silent e2e
 say "the tests of the browser UI took $((SECONDS - begin)) s"
 
 first=$(settled)
