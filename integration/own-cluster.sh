@@ -74,10 +74,6 @@ registry_up
 say "make up"
 "$HERE/up.sh" --built | tee "$WORK/first"
 
-say "the browser UI in Chromium, on the platform of \`make up\`"
-begin=$SECONDS
-say "the tests of the browser UI took $((SECONDS - begin)) s"
-
 first=$(settled)
 kubectl get pods --all-namespaces -o jsonpath='{.items[*].spec.containers[*].image}' | tr ' ' '\n' | grep -q "^$UPM_REGISTRY/redis:" ||
   fail "the servers do not run the registry's image"
