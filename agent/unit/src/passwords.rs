@@ -60,7 +60,7 @@ impl Passwords {
             match self.tell(&now.1).await {
                 Ok(()) => told = Some(now),
                 Err(error) => {
-                    tracing::debug!(%error, "the server could not be told its passwords yet")
+                    tracing::debug!(%error, "the server could not be told its passwords yet");
                 }
             }
         }
