@@ -709,9 +709,11 @@ async fn server_that_refuses_its_configuration_says_why() {
     let mut rig = Rig::new(1);
     booted(&rig).await;
     rig.stop(0).await;
-    let template = rig.units[0].config.config.template.clone();
-    let text = std::fs::read_to_string(&template).unwrap();
-    std::fs::write(&template, format!("{text}\nhz ten\n")).unwrap();
+    let config = &mut rig.units[0].config;
+    // a template of its own: the package's is the one that ships
+    let text = std::fs::read_to_string(&config.config.template).unwrap();
+    config.config.template = config.data.with_file_name("config.tmpl");
+    std::fs::write(&config.config.template, format!("{text}\nhz ten\n")).unwrap();
     rig.start(0);
     let until = Instant::now() + PATIENCE;
     let said = loop {
