@@ -51,7 +51,7 @@ gateway-clients: packages ## the gateway before clients and checkers of other ma
 bench-gateway: ## the gateway and Envoy side by side: CPU time, requests per second, latency, memory; and the codec by itself
 	gateway/bench/bench.sh
 
-ledger: packages ## a service with 1 GB of data through every change under a writer, on the test cluster: prints the gaps
+ledger: packages ## 1 GB through every change, and faults of the cluster, under writers, on three nodes: prints the gaps
 	integration/test.sh ledger
 
 bench-agents: ## memory, CPU time and latency of the link with AGENTS=10000 agents, SCENES=idle,apply,… to choose

@@ -37,10 +37,11 @@ cluster_up() {
 case ${1:-all} in
   all) ;;
   ledger)
+    export NODES=3
     cluster_up
-    phase "A gigabyte under a writer"
-    cargo test --locked --workspace --test integration -- --test-threads=1 --ignored road::large
-    "$HERE/cluster/empty.sh"
+    phase "A gigabyte, and faults of the cluster, under writers"
+    cargo test --locked --workspace --test integration -- --test-threads=1 --ignored road::large road::faults
+    "$HERE/cluster/cluster.sh" down # the tests of every day have one node
     exit
     ;;
   *) fail "usage: test.sh [ledger]" ;;

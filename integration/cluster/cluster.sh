@@ -16,6 +16,7 @@ usage: cluster.sh COMMAND
   kubectl ARGUMENTS...    kubectl as the cluster's administrator
   node stop|start N       cut the power of node N (everything in it ends, its disk stays), and switch it on again
   node cut|heal N         cut node N's network, and join it again
+  freeze|thaw NAME        stop a process (apiserver, n1-kubelet, …) without ending it, and let it go on
 The administrator's kubeconfig is $KUBECONFIG_ADMIN.
 END
 }
@@ -165,10 +166,21 @@ node() { # stop|start|cut|heal N
   esac
 }
 
+freeze() { signal_process STOP "$1"; }
+thaw() { signal_process CONT "$1"; }
+
+signal_process() { # SIGNAL NAME
+  local pid
+  pid=$(process_ids "$2")
+  [[ -n $2 && $pid =~ ^[0-9]+$ ]] || fail "there is no process '$2'; \`status\` lists them"
+  kill "-$1" "$pid"
+}
+
 require_root
 case ${1:-} in
 up | down | status) "$1" ;;
 kubectl) exec "$BIN/kubectl" --kubeconfig "$KUBECONFIG_ADMIN" "${@:2}" ;;
 node) node "${2:-}" "${3:-}" ;;
+freeze | thaw) "$1" "${2:-}" ;;
 *) usage >&2 && exit 2 ;;
 esac

@@ -7,6 +7,9 @@
 mod api;
 mod environment;
 mod kubectl;
+mod members_writer;
+mod mixed_writer;
+mod pulse;
 mod receiver;
 mod servers;
 mod service;
@@ -17,6 +20,7 @@ mod crash;
 mod create;
 mod data;
 mod failover;
+mod faults;
 mod gateway;
 mod large;
 mod scale;

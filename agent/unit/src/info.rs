@@ -44,6 +44,8 @@ pub struct Info {
     pub keys: i64,
     /// Whether the append-only file holds all data: on, not being made anew, last write and rewrite without an error.
     pub aof_current: bool,
+    /// Whether the append-only file is written.
+    pub append_only: bool,
     /// Whether the last write of the append-only file went well.
     pub append_ok: bool,
     /// Whether the append-only file is being made anew, or will be.
@@ -136,6 +138,7 @@ impl Info {
                 && append_ok
                 && !loading
                 && !sync_in_progress,
+            append_only: on("aof_enabled"),
             append_ok,
             rewriting,
             rewrites: number("aof_rewrites", 0),

@@ -10,6 +10,11 @@ use crate::member::store::Store;
 use crate::render::{self, AgentSecret, Inputs};
 use crate::supervise::Launch;
 
+/// The file that `SAVE` writes, in the data directory.
+const SNAPSHOT: &str = "dump.rdb";
+/// Arguments with which the server loads it instead of the append-only file.
+const WITH_SNAPSHOT: [&str; 2] = ["--appendonly", "no"];
+
 /// Prepares starts of the server.
 #[derive(Debug)]
 pub struct Launcher {
@@ -51,13 +56,18 @@ impl Launcher {
             .map_err(|error| format!("{}: {error}", self.config.config.output.display()))?;
         let boot_id = boot_id();
         let facts = StartFacts::look(&self.config.data, &self.store, &boot_id);
+        let last = self.store.get();
+        let returns =
+            last.snapshot && last.clean_shutdown && self.config.data.join(SNAPSHOT).exists();
         self.store
             .update(|record| {
                 record.boot_id = boot_id;
                 record.clean_shutdown = false;
+                // the next start must not go back to it
+                record.snapshot = false;
                 record.synced_writes = facts::syncs_writes(&rendered);
                 // a file that is not intact now does not become intact by being started with
-                record.aof_current &= facts.aof_existed;
+                record.aof_current &= facts.aof_existed && !returns;
                 record.aof_intact &= facts.aof_existed;
                 record.host_restarted |= facts.host_restarted;
             })
@@ -67,14 +77,18 @@ impl Launcher {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = facts;
         let output = self.config.config.output.to_string_lossy();
+        let mut command: Vec<String> = self
+            .config
+            .server
+            .command
+            .iter()
+            .map(|word| word.replace("{config}", &output))
+            .collect();
+        if returns {
+            command.extend(WITH_SNAPSHOT.map(str::to_owned));
+        }
         Ok(Launch {
-            command: self
-                .config
-                .server
-                .command
-                .iter()
-                .map(|word| word.replace("{config}", &output))
-                .collect(),
+            command,
             env: self.config.server.env.clone(),
             directory: self.config.data.clone(),
             hash: render::hash(&rendered),

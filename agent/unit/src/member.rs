@@ -1,5 +1,6 @@
 //! The member's role: one task that takes one request after the other, persists first and acts then.
 
+pub mod append_only;
 pub mod facts;
 pub mod live;
 pub mod record;
@@ -19,6 +20,7 @@ use crate::info::{Info, PARKED};
 use crate::link::{Endpoint, Error as LinkError, Link};
 use crate::refusal::Refusal;
 use crate::supervise::{Phase, Process, Supervisor};
+use append_only::Rewrite;
 pub use live::{Admission, Live};
 use record::{Record, Role};
 use rules::{Elected, History};
@@ -58,6 +60,9 @@ enum Ask {
     },
     Resume {
         epoch: i64,
+    },
+    SaveForReturn {
+        within: Duration,
     },
 }
 
@@ -179,6 +184,14 @@ impl Member {
         self.ask(Ask::Resume { epoch }).await
     }
 
+    /// Has a parked replica save its data with their position, so that its next start needs no full copy. Best effort: what cannot be saved
+    /// is copied.
+    pub async fn save_for_return(&self, within: Duration) {
+        if let Err(refusal) = self.ask(Ask::SaveForReturn { within }).await {
+            tracing::warn!(%refusal, "the data were not saved for the return; they will be copied");
+        }
+    }
+
     /// Tells what the watcher saw.
     pub async fn seen(&self, info: Info, starts: i32, copies: u64) {
         let _ = self
@@ -239,15 +252,6 @@ struct Keeper {
     replication_secret: PathBuf,
 }
 
-/// Whether the append-only file must be made anew before it counts as whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rewrite {
-    NotNeeded,
-    Wanted,
-    /// Asked for, when the server had begun so many.
-    Asked(i64),
-}
-
 impl Keeper {
     async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
         while let Some(message) = messages.recv().await {
@@ -305,6 +309,7 @@ impl Keeper {
             } => self.lead(epoch, min_replicas, admission, &elected).await,
             Ask::Pause { epoch, pause } => self.pause(epoch, pause).await,
             Ask::Resume { epoch } => self.resume(epoch).await,
+            Ask::SaveForReturn { within } => self.save_for_return(within).await,
         }
     }
 
@@ -593,6 +598,9 @@ impl Keeper {
             },
         });
         let done = async {
+            if !info.append_only {
+                append_only::turn_on(&mut link).await?;
+            }
             replicas::admit(&mut link, &secret, &admission.members, ANSWER).await?;
             if !info.master {
                 link.call(redis::cmd("REPLICAOF").arg("NO").arg("ONE"), ANSWER)
@@ -706,28 +714,6 @@ impl Keeper {
             ..live
         });
         Ok(())
-    }
-
-    /// Has the append-only file made anew when a sync of it failed.
-    async fn rewrite(&mut self, info: &Info) {
-        match self.rewrite {
-            Rewrite::Wanted if !info.rewriting => {
-                if let Ok(Pinned { mut link, .. }) = self.pin().await
-                    && link.call(&redis::cmd("BGREWRITEAOF"), ANSWER).await.is_ok()
-                {
-                    self.rewrite = Rewrite::Asked(info.rewrites);
-                }
-            }
-            Rewrite::Asked(before) if info.rewrites > before && !info.rewriting => {
-                self.rewrite = if info.rewrite_ok {
-                    Rewrite::NotNeeded
-                } else {
-                    Rewrite::Wanted
-                };
-            }
-            // nothing to do, or it is under way
-            Rewrite::NotNeeded | Rewrite::Wanted | Rewrite::Asked(_) => {}
-        }
     }
 
     /// Keeps the server to what it is allowed, and the note about the append-only file right.

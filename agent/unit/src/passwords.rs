@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Value, cmd};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::link::{Endpoint, Error, Link};
 use crate::member::replicas;
@@ -40,30 +41,40 @@ struct Wanted {
 }
 
 impl Passwords {
-    /// Runs until dropped.
-    pub async fn run(self) {
+    /// Runs until dropped. Tells why the server does not have the passwords of the files; nothing while it has them, or does not run.
+    pub async fn run(self, reason: watch::Sender<String>) {
         let mut told: Option<(i32, Wanted)> = None;
         loop {
             tokio::time::sleep(EVERY).await;
             let process = self.process.now();
-            if !process.alive() {
-                continue;
-            }
-            let secrets = self.secrets.clone();
-            let read = tokio::task::spawn_blocking(move || read(&secrets)).await;
-            // while kubelet exchanges the files there may be none
-            let Ok(Some(wanted)) = read else { continue };
-            let now = (process.starts, wanted);
-            if told.as_ref() == Some(&now) {
-                continue;
-            }
-            match self.tell(&now.1).await {
-                Ok(()) => told = Some(now),
-                Err(error) => {
-                    tracing::debug!(%error, "the server could not be told its passwords yet");
-                }
-            }
+            let lacks = if process.alive() {
+                self.keep(process.starts, &mut told).await.err()
+            } else {
+                None
+            };
+            reason.send_if_modified(|before| {
+                let now = lacks.unwrap_or_default();
+                let changed = *before != now;
+                *before = now;
+                changed
+            });
         }
+    }
+
+    async fn keep(&self, starts: i32, told: &mut Option<(i32, Wanted)>) -> Result<(), String> {
+        let secrets = self.secrets.clone();
+        let wanted = tokio::task::spawn_blocking(move || read(&secrets))
+            .await
+            .map_err(|error| error.to_string())??;
+        let now = (starts, wanted);
+        if told.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        self.tell(&now.1)
+            .await
+            .map_err(|error| format!("the server was not told the passwords: {error}"))?;
+        *told = Some(now);
+        Ok(())
     }
 
     async fn tell(&self, wanted: &Wanted) -> Result<(), Error> {
@@ -93,13 +104,18 @@ impl Passwords {
     }
 }
 
-fn read(secrets: &Path) -> Option<Wanted> {
+/// What the files say, or which one says nothing.
+fn read(secrets: &Path) -> Result<Wanted, String> {
     let file = |name: &str| {
-        let text = std::fs::read_to_string(secrets.join(name)).ok()?;
+        let text = std::fs::read_to_string(secrets.join(name))
+            .map_err(|error| format!("key {name} of the Secret: {error}"))?;
         let text = text.trim_end_matches(['\r', '\n']);
-        (!text.is_empty()).then(|| text.to_owned())
+        if text.is_empty() {
+            return Err(format!("key {name} of the Secret is empty"));
+        }
+        Ok(text.to_owned())
     };
-    Some(Wanted {
+    Ok(Wanted {
         user: file(USER)?,
         replication: file(replicas::SECRET)?,
     })

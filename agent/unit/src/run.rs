@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -29,10 +29,13 @@ use crate::render::AgentSecret;
 use crate::serve::{Services, Unit};
 use crate::supervise::{Hooks, Launch, Supervisor, reap};
 use crate::watch::{Health, Watcher};
-use crate::words;
+use crate::words::{self, LinkWords};
 
 /// The pod's grace period is 60 s; the rest is for the unit agent itself.
 const GRACE: Duration = Duration::from_secs(50);
+
+/// How long a snapshot for the return may take of that.
+const SAVE: Duration = Duration::from_secs(30);
 
 /// What the supervisor asks, answered.
 struct UnitHooks {
@@ -41,6 +44,7 @@ struct UnitHooks {
     /// Set once, before the first start.
     member: OnceLock<Member>,
     copies: Arc<AtomicU64>,
+    link_error: Arc<LinkWords>,
 }
 
 impl Hooks for UnitHooks {
@@ -49,6 +53,7 @@ impl Hooks for UnitHooks {
     }
 
     fn line(&self, line: &str) {
+        self.link_error.line(line);
         // at once, not in the member's turn: the next start must know of it
         if facts::append_failed(line) {
             self.store.distrust_append_only();
@@ -92,11 +97,13 @@ pub async fn run(
         facts.clone(),
     ));
     let copies = Arc::new(AtomicU64::new(0));
+    let link_error = Arc::<LinkWords>::default();
     let hooks = Arc::new(UnitHooks {
         launcher: launcher.clone(),
         store: store.clone(),
         member: OnceLock::new(),
         copies: copies.clone(),
+        link_error: link_error.clone(),
     });
     let server = Endpoint::new(config.server_socket(), secret);
     let (process, mut keeper) = Supervisor::spawn(hooks.clone(), false);
@@ -112,6 +119,7 @@ pub async fn run(
 
     let member_id = store.get().member_id;
     let (health, seen) = watch::channel(Health::default());
+    let (lacks, credentials) = watch::channel(String::new());
     let unit = Arc::new(Unit {
         name: env.get("POD_NAME").cloned().unwrap_or_default(),
         instance_id: instance_id(),
@@ -121,9 +129,12 @@ pub async fn run(
         store,
         facts,
         health: seen,
+        credentials,
+        link_error,
         server: server.clone(),
         looking: tokio::sync::Mutex::new(None),
     });
+    let leaving = member.clone();
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let passwords = Passwords {
         secrets: config.secrets.clone(),
@@ -132,7 +143,7 @@ pub async fn run(
         process: process.clone(),
     };
     tasks.spawn(async move {
-        passwords.run().await;
+        passwords.run(lacks).await;
         Ok(())
     });
     let watcher = Watcher {
@@ -140,6 +151,7 @@ pub async fn run(
         process: process.clone(),
         member,
         data: config.data.clone(),
+        store: unit.store.clone(),
         copies,
     };
     tasks.spawn(async move {
@@ -171,7 +183,11 @@ pub async fn run(
         },
     };
     tracing::info!("ending");
-    process.end(GRACE).await;
+    let begun = Instant::now();
+    if outcome.is_ok() {
+        leaving.save_for_return(SAVE).await;
+    }
+    process.end(GRACE.saturating_sub(begun.elapsed())).await;
     // callers hear of the end until the last moment
     serving.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), tasks.join_next()).await;

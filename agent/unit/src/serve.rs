@@ -23,6 +23,7 @@ use crate::member::{Admission, Live, Member, view};
 use crate::refusal::Refusal;
 use crate::supervise::{Process, Supervisor};
 use crate::watch::{Health, SILENT};
+use crate::words::LinkWords;
 
 /// How often a member that changes meanwhile is looked at again.
 const LOOKS: usize = 5;
@@ -46,6 +47,10 @@ pub struct Unit {
     pub facts: Arc<Mutex<StartFacts>>,
     /// How the server is.
     pub health: watch::Receiver<Health>,
+    /// Why the server does not have the passwords of its Secret.
+    pub credentials: watch::Receiver<String>,
+    /// What the server said last about the link to its primary.
+    pub link_error: Arc<LinkWords>,
     /// The server.
     pub server: Endpoint,
     /// A connection for looking only.
@@ -189,6 +194,8 @@ impl Unit {
             process: &told.process,
             answered,
             info: info.as_ref().map_err(Clone::clone),
+            credentials_reason: self.credentials.borrow().clone(),
+            link_error: self.link_error.last(),
         })
     }
 

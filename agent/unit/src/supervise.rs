@@ -17,6 +17,9 @@ use tokio::time::Instant;
 
 use crate::patience;
 
+/// How often a server that does not shut down is asked to.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// How to start the server.
 #[derive(Clone, Debug, Default)]
 pub struct Launch {
@@ -398,12 +401,17 @@ fn spawn(launch: &Launch) -> std::io::Result<Child> {
 }
 
 async fn shut_down(child: &mut Child, grace: Duration) -> std::io::Result<ExitStatus> {
-    if let Some(pid) = child.id() {
-        // it may have ended just now; then the wait says so
-        let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
-    }
-    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
-        return status;
+    let until = Instant::now() + grace;
+    while Instant::now() < until {
+        if let Some(pid) = child.id() {
+            // it may have ended just now; then the wait says so
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
+        }
+        // a server refuses while it writes its first append-only file, for example, and has to be asked again
+        let next = (Instant::now() + ASK_AGAIN).min(until);
+        if let Ok(status) = tokio::time::timeout_at(next, child.wait()).await {
+            return status;
+        }
     }
     tracing::warn!(
         ?grace,

@@ -13,6 +13,7 @@ use crate::info::Info;
 use crate::link::{Endpoint, Link};
 use crate::member::Member;
 use crate::member::facts::Position;
+use crate::member::store::Store;
 use crate::supervise::Supervisor;
 
 /// Between two questions.
@@ -73,6 +74,8 @@ pub struct Watcher {
     pub member: Member,
     /// The data volume.
     pub data: PathBuf,
+    /// What is on record there.
+    pub store: Arc<Store>,
     /// How many full copies have begun, and how often the append-only file failed, as the server's log tells.
     pub copies: Arc<AtomicU64>,
 }
@@ -119,10 +122,12 @@ impl Watcher {
                 && syncing.as_ref().is_none_or(JoinHandle::is_finished)
             {
                 noted = Instant::now();
+                // until the append-only file is whole, the disk holds the data of before
                 let position = self
                     .member
                     .live(process.starts)
                     .role
+                    .filter(|_| self.store.get().aof_current)
                     .map(|_| Position::of(&info));
                 let data = self.data.clone();
                 let (member, copies) = (self.member.clone(), self.copies.clone());

@@ -1,4 +1,34 @@
-//! What is shown of a server's last lines. Pure.
+//! What is shown of a server's lines.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A server says again and again why its link does not come about; older words are about another attempt.
+const LINK_WORDS: Duration = Duration::from_secs(10);
+
+/// What a server said last about the link to its primary.
+#[derive(Debug, Default)]
+pub struct LinkWords(Mutex<Option<(Instant, String)>>);
+
+impl LinkWords {
+    /// Reads a line of the server's log.
+    pub fn line(&self, line: &str) {
+        if let Some(said) = link_error(line) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), said));
+        }
+    }
+
+    /// The last words; empty when there were none for a while.
+    pub fn last(&self) -> String {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.as_ref()
+            .filter(|(at, _)| at.elapsed() < LINK_WORDS)
+            .map(|(_, text)| text.clone())
+            .unwrap_or_default()
+    }
+}
 
 /// Characters: enough for the reason, little enough for a status.
 const LONGEST: usize = 300;
@@ -31,6 +61,24 @@ pub fn shown(lines: &[String]) -> String {
         words.push('…');
     }
     words
+}
+
+/// What a line says about a link to the primary that does not come about; `None` for other lines.
+fn link_error(line: &str) -> Option<String> {
+    [
+        "Unable to AUTH to MASTER",
+        "Error condition on socket for SYNC",
+        "Error reply to PING from master",
+        "MASTER aborted replication with an error",
+        "Timeout connecting to the MASTER",
+        "Timeout receiving bulk data from MASTER",
+        "Master is currently unable to PSYNC",
+        "I/O error trying to sync with MASTER",
+        "Can't handshake with MASTER",
+    ]
+    .iter()
+    .any(|said| line.contains(said))
+    .then(|| message(line).to_owned())
 }
 
 /// A log line without process id, role and time: `1:M 01 Dec 2026 01:02:03.004 # message`.
@@ -90,6 +138,18 @@ mod tests {
             let said = lines(&["*** FATAL CONFIG FILE ERROR ***", quoted.as_str(), "wrong"]);
             assert!(!shown(&said).contains("hunter2"), "{}", shown(&said));
         }
+    }
+
+    #[test]
+    fn words_about_the_link_are_found() {
+        let line = "9:S 01 Dec 2026 01:02:03.004 # Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair or user is disabled.";
+        assert_eq!(
+            link_error(line).as_deref(),
+            Some(
+                "Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair or user is disabled."
+            )
+        );
+        assert_eq!(link_error("9:S 01 Dec 2026 * Ready to accept connections"), None);
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! The cluster's own CA: identities of unit agents and of the controllers that call them.
+//!
+//! The Secret `upm-cluster-ca` holds the CA that signs (`tls.crt`, `tls.key`) and all that are trusted (`ca.crt`). [`rotation`] says how one
+//! CA follows another.
+
+pub mod rotation;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -27,14 +32,20 @@ pub const PRIVATE_KEY: &str = "tls.key";
 pub const CA_CERTIFICATE: &str = "ca.crt";
 
 const CA_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
-/// Certificates begin a little in the past, for clocks that are behind.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// Certificates begin so far in the past, for clocks that are behind: a clock that nobody sets is off by minutes.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
-/// The CA of one cluster. Cheap to clone.
+/// The CA of one cluster. Cheap to clone; all clones change together.
 #[derive(Clone)]
 pub struct ClusterAuthority {
+    current: Arc<RwLock<Current>>,
+}
+
+/// What the Secret says.
+#[derive(Clone)]
+struct Current {
     issuer: Arc<Issuer<'static, KeyPair>>,
-    certificate_pem: Arc<str>,
+    trusted_pem: Arc<str>,
 }
 
 impl fmt::Debug for ClusterAuthority {
@@ -50,7 +61,7 @@ pub struct Issued {
     pub certificate_pem: String,
     /// Its private key (PKCS #8).
     pub key_pem: String,
-    /// The CA's certificate.
+    /// Certificates of the CAs that are trusted.
     pub ca_pem: String,
     /// Begin of validity.
     pub not_before: Timestamp,
@@ -101,19 +112,8 @@ impl ClusterAuthority {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate(now: Timestamp, namespace: &str) -> Result<(Self, Secret), Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(anyhow::Error::from)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "UPM cluster CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let epoch = rcgen::date_time_ymd(1970, 1, 1);
-        params.not_before = epoch + since_epoch(now - SKEW)?;
-        params.not_after = epoch + since_epoch(now)? + CA_LIFETIME;
-        let certificate = params.self_signed(&key).map_err(anyhow::Error::from)?;
-        let bytes = |text: String| ByteString(text.into_bytes());
+        let (certificate, key) = new_authority(now)?;
+        let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(names::CLUSTER_CA.to_owned()),
@@ -126,9 +126,9 @@ impl ClusterAuthority {
             },
             type_: Some("kubernetes.io/tls".to_owned()),
             data: Some(BTreeMap::from([
-                (CERTIFICATE.to_owned(), bytes(certificate.pem())),
-                (CA_CERTIFICATE.to_owned(), bytes(certificate.pem())),
-                (PRIVATE_KEY.to_owned(), bytes(key.serialize_pem())),
+                (CERTIFICATE.to_owned(), bytes(&certificate)),
+                (CA_CERTIFICATE.to_owned(), bytes(&certificate)),
+                (PRIVATE_KEY.to_owned(), bytes(&key)),
             ])),
             ..Secret::default()
         };
@@ -140,34 +140,33 @@ impl ClusterAuthority {
     /// # Errors
     /// [`Error::Refused`] when the Secret holds no usable CA.
     pub fn read(secret: &Secret) -> Result<Self, Error> {
-        let refused = |what: &str| {
-            Error::Refused(format!(
-                "Secret {} holds no usable CA: {what}",
-                names::CLUSTER_CA
-            ))
-        };
-        let text = |key: &str| {
-            let bytes = secret
-                .data
-                .as_ref()
-                .and_then(|data| data.get(key))
-                .ok_or_else(|| refused("a key is missing"))?;
-            String::from_utf8(bytes.0.clone()).map_err(|_| refused("it is not PEM"))
-        };
-        let certificate_pem = text(CERTIFICATE)?;
-        let key = KeyPair::from_pem(&text(PRIVATE_KEY)?)
-            .map_err(|_| refused("the private key cannot be read"))?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)
-            .map_err(|_| refused("the certificate cannot be read"))?;
         Ok(Self {
-            issuer: Arc::new(issuer),
-            certificate_pem: certificate_pem.into(),
+            current: Arc::new(RwLock::new(Current::read(secret)?)),
         })
     }
 
-    /// The CA's certificate.
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+    /// Certificates of the CAs that are trusted, PEM: the one that signs, the one before it, and the one that will be next.
+    pub fn trusted_pem(&self) -> Arc<str> {
+        self.current().trusted_pem
+    }
+
+    fn current(&self) -> Current {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads the Secret again; what is there is used from now on.
+    ///
+    /// # Errors
+    /// When it cannot be read or used; then the one before stays in use.
+    pub async fn refresh(&self, client: &Client, system_namespace: &str) -> Result<Secret, Error> {
+        let api: Api<Secret> = Api::namespaced(client.clone(), system_namespace);
+        let secret = call::get(&api, names::CLUSTER_CA).await?;
+        let read = Current::read(&secret)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(secret)
     }
 
     /// A certificate for a SPIFFE id and DNS names, for both ends of TLS.
@@ -185,6 +184,7 @@ impl ClusterAuthority {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<Issued, Error> {
+        let current = self.current();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(anyhow::Error::from)?;
         let name = |text: &str| {
             Ia5String::try_from(text)
@@ -210,16 +210,70 @@ impl ClusterAuthority {
         params.not_before = epoch + since_epoch(not_before)?;
         params.not_after = epoch + since_epoch(not_after)?;
         let certificate = params
-            .signed_by(&key, self.issuer.as_ref())
+            .signed_by(&key, current.issuer.as_ref())
             .map_err(anyhow::Error::from)?;
         Ok(Issued {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
-            ca_pem: self.certificate_pem.to_string(),
+            ca_pem: current.trusted_pem.to_string(),
             not_before,
             not_after,
         })
     }
+}
+
+impl Current {
+    fn read(secret: &Secret) -> Result<Self, Error> {
+        let certificate_pem = text(secret, CERTIFICATE)?;
+        let key = KeyPair::from_pem(&text(secret, PRIVATE_KEY)?)
+            .map_err(|_| refused("the private key cannot be read"))?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)
+            .map_err(|_| refused("the certificate cannot be read"))?;
+        // the one that signs must be trusted, whatever somebody wrote
+        let trusted = text(secret, CA_CERTIFICATE).unwrap_or_default();
+        let trusted = if trusted.contains(certificate_pem.trim()) {
+            trusted
+        } else {
+            certificate_pem
+        };
+        Ok(Self {
+            issuer: Arc::new(issuer),
+            trusted_pem: trusted.into(),
+        })
+    }
+}
+
+fn refused(what: &str) -> Error {
+    Error::Refused(format!(
+        "Secret {} holds no usable CA: {what}",
+        names::CLUSTER_CA
+    ))
+}
+
+fn text(secret: &Secret, key: &str) -> Result<String, Error> {
+    let bytes = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(key))
+        .ok_or_else(|| refused("a key is missing"))?;
+    String::from_utf8(bytes.0.clone()).map_err(|_| refused("it is not PEM"))
+}
+
+/// Certificate and key of a new CA, PEM.
+fn new_authority(now: Timestamp) -> Result<(String, String), Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(anyhow::Error::from)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "UPM cluster CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + since_epoch(now - SKEW)?;
+    params.not_after = epoch + since_epoch(now)? + CA_LIFETIME;
+    let certificate = params.self_signed(&key).map_err(anyhow::Error::from)?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 /// Seconds since 1970, for `rcgen`'s own type of time.

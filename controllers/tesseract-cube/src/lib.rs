@@ -41,7 +41,8 @@ pub async fn run(
     let cancel = drain.child_token();
     let _ends_with_this = cancel.clone().drop_guard();
     let authority = ClusterAuthority::open(client.clone(), &settings.system_namespace).await?;
-    let context = Context::new(client, settings, "tesseract-cube", cancel);
+    let system_namespace = settings.system_namespace.clone();
+    let context = Context::new(client.clone(), settings, "tesseract-cube", cancel);
     let caches = caches::Caches::start(&context).await?;
 
     let sets = Arc::new(unit_set::UnitSets {
@@ -55,10 +56,11 @@ pub async fn run(
     let units = Arc::new(unit::Units {
         context: context.clone(),
         caches: caches.clone(),
-        authority,
+        authority: authority.clone(),
     });
     let options = Options::default();
-    tokio::try_join!(
+    let controllers = async {
+        tokio::try_join!(
         upm_operator::run(
             projects,
             context.clone(),
@@ -80,6 +82,10 @@ pub async fn run(
             caches.unit_triggers(),
             options
         ),
-    )?;
-    Ok(())
+    )
+    };
+    tokio::select! {
+        ended = controllers => ended.map(drop).map_err(Into::into),
+        () = authority.keep(&client, &system_namespace) => Ok(()),
+    }
 }

@@ -102,7 +102,7 @@ impl Controller for Units {
                 .filter(|class| class.allow_volume_expansion == Some(true))
                 .map(|class| class.name_any())
                 .collect(),
-            renew_at: identity::renew_at(secret.as_ref(), self.authority.certificate_pem(), now),
+            renew_at: identity::renew_at(secret.as_ref(), &self.authority.trusted_pem(), now),
         })
     }
 

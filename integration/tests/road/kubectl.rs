@@ -100,6 +100,19 @@ impl Kubectl {
             .unwrap_or_default()
     }
 
+    /// Prints a line with name and address of a pod for each change of one with this label, until it is ended.
+    pub(crate) fn watch_addresses(&self, namespace: &str, label: &str) -> std::process::Child {
+        self.command("kubectl")
+            .args(["get", "pods", "-n", namespace, "-l", label])
+            .args(["--watch", "--no-headers", "-o"])
+            .arg("custom-columns=NAME:.metadata.name,ADDRESS:.status.podIP")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start kubectl")
+    }
+
     /// Runs a command in a container of a pod.
     pub(crate) fn exec(
         &self,

@@ -63,6 +63,10 @@ fn gigabyte_goes_through_every_change_without_loss() {
             .expect("a replica");
         service.operate(":switchover", &json!({"target": target}));
     });
+    beside("1 GB, process of the primary killed", &|| {
+        let primary = service.primary().0;
+        service.signal(&primary, "KILL").expect("kill the primary");
+    });
     beside("1 GB, pod of the primary deleted", &|| {
         let primary = service.primary().0;
         world

@@ -3,14 +3,20 @@
 use std::{
     io::Write as _,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use super::{kubectl::eventually, service::HEALING, world::World};
+use super::{
+    kubectl::{Kubectl, eventually},
+    members_writer::MembersWriter,
+    pulse::Pulse,
+    service::HEALING,
+    world::World,
+};
 
 /// How long one command of the writer may take.
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -20,8 +26,11 @@ const PATIENT: Duration = Duration::from_secs(60);
 /// Where a service is and how to log in.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    host: String,
-    port: u16,
+    pub(crate) kubectl: Kubectl,
+    pub(crate) project: String,
+    pub(crate) service: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     pub(crate) password: String,
 }
 
@@ -42,9 +51,20 @@ impl Target {
             .ok();
         let password = answer["password"].as_str().expect("a password").to_owned();
         Self {
+            kubectl: world.kubectl.clone(),
+            project: project.to_owned(),
+            service: service.to_owned(),
             host,
             port,
             password,
+        }
+    }
+
+    /// The same service at the address of one of its members.
+    pub(crate) fn at(&self, host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            ..self.clone()
         }
     }
 
@@ -85,8 +105,10 @@ impl Target {
 pub(crate) struct Report {
     /// Numbers of confirmed writes.
     pub(crate) confirmed: Vec<u64>,
-    /// The longest time between two confirmed writes, without the time in which this machine stood still.
+    /// The longest time between two confirmed writes through the Service, without the time in which this machine stood still.
     pub(crate) longest_gap: Duration,
+    /// The longest time in which no member confirmed a write, whoever it is.
+    pub(crate) longest_gap_at_members: Duration,
     /// Writes that failed or were not confirmed.
     pub(crate) failed: u64,
 }
@@ -98,6 +120,7 @@ pub(crate) struct Writer {
     stop: Arc<AtomicBool>,
     confirmed: Arc<AtomicU64>,
     thread: JoinHandle<Report>,
+    members: MembersWriter,
 }
 
 impl Writer {
@@ -113,8 +136,10 @@ impl Writer {
             );
             thread::spawn(move || write(&target, &prefix, &stop, &confirmed))
         };
+        let members = MembersWriter::start(&target, prefix);
         let writer = Self {
             target,
+            members,
             prefix: prefix.to_owned(),
             stop,
             confirmed,
@@ -143,29 +168,23 @@ impl Writer {
     pub(crate) fn finish(self, what: &str) -> Report {
         self.goes_on(200, HEALING);
         self.stop.store(true, Ordering::SeqCst);
-        let report = self.thread.join().expect("the writer does not panic");
-        let mut connection = self.target.connect_within(HEALING);
-        let mut missing = Vec::new();
-        for chunk in report.confirmed.chunks(500) {
-            let keys: Vec<String> = chunk
-                .iter()
-                .map(|n| format!("{}:{n}", self.prefix))
-                .collect();
-            let values: Vec<Option<u64>> = redis::cmd("MGET")
-                .arg(&keys)
-                .query(&mut connection)
-                .expect("read the writes back");
-            let wrong = chunk
-                .iter()
-                .zip(values)
-                .filter(|(number, value)| *value != Some(**number));
-            missing.extend(wrong.map(|(number, _)| *number));
-        }
+        let mut report = self.thread.join().expect("the writer does not panic");
+        let at_members = self.members.finish();
+        report.longest_gap_at_members = at_members.longest_gap;
+        let mut written: Vec<(String, u64)> = report
+            .confirmed
+            .iter()
+            .map(|number| (format!("{}:{number}", self.prefix), *number))
+            .collect();
+        written.extend(at_members.confirmed);
+        let missing = self.missing(&written);
         say(&format!(
-            "{what}: {} confirmed writes, {} not confirmed, longest gap {} ms, {} missing",
+            "{what}: {} confirmed writes through the Service and {} at the members, {} not confirmed, longest gap {} ms and {} ms, {} missing",
             report.confirmed.len(),
+            written.len() - report.confirmed.len(),
             report.failed,
             report.longest_gap.as_millis(),
+            report.longest_gap_at_members.as_millis(),
             missing.len()
         ));
         assert!(
@@ -173,6 +192,25 @@ impl Writer {
             "{what}: confirmed writes are missing: {missing:?}"
         );
         report
+    }
+
+    /// Reads keys back from the primary; those that do not have their value.
+    fn missing<'a>(&self, written: &'a [(String, u64)]) -> Vec<&'a str> {
+        let mut connection = self.target.connect_within(HEALING);
+        let mut missing = Vec::new();
+        for chunk in written.chunks(500) {
+            let keys: Vec<&str> = chunk.iter().map(|(key, _)| key.as_str()).collect();
+            let values: Vec<Option<u64>> = redis::cmd("MGET")
+                .arg(&keys)
+                .query(&mut connection)
+                .expect("read the writes back");
+            let wrong = chunk
+                .iter()
+                .zip(values)
+                .filter(|((_, number), value)| *value != Some(*number));
+            missing.extend(wrong.map(|((key, _), _)| key.as_str()));
+        }
+        missing
     }
 }
 
@@ -190,7 +228,8 @@ fn write(target: &Target, prefix: &str, stop: &AtomicBool, count: &AtomicU64) ->
     let mut number = 0_u64;
     while !stop.load(Ordering::SeqCst) {
         number += 1;
-        if let Ok((open, replicas)) = set_and_wait(target, connection.take(), prefix, number) {
+        let key = format!("{prefix}:{number}");
+        if let Ok((open, replicas)) = set_and_wait(target, connection.take(), &key, number) {
             connection = Some(open);
             if 1 <= replicas {
                 report.confirmed.push(number);
@@ -216,7 +255,7 @@ fn write(target: &Target, prefix: &str, stop: &AtomicBool, count: &AtomicU64) ->
 fn set_and_wait(
     target: &Target,
     open: Option<redis::Connection>,
-    prefix: &str,
+    key: &str,
     number: u64,
 ) -> redis::RedisResult<(redis::Connection, i64)> {
     let mut open = match open {
@@ -225,7 +264,7 @@ fn set_and_wait(
     };
     let (written, replicas): (String, i64) = redis::pipe()
         .cmd("SET")
-        .arg(format!("{prefix}:{number}"))
+        .arg(key)
         .arg(number)
         .cmd("WAIT")
         .arg(1)
@@ -234,53 +273,4 @@ fn set_and_wait(
     // A write that was refused is not made good by an old one that `WAIT` counts.
     let replicas = if written == "OK" { replicas } else { 0 };
     Ok((open, replicas))
-}
-
-/// Measures for how long this process did not get to run: a machine that stands still is no pause of the service.
-struct Pulse(Arc<Mutex<Beat>>);
-
-#[derive(Debug)]
-struct Beat {
-    at: Instant,
-    stood_still: Duration,
-}
-
-impl Pulse {
-    const EVERY: Duration = Duration::from_millis(20);
-    /// What a beat may be late without counting.
-    const LATE: Duration = Duration::from_millis(100);
-
-    /// Beats until it is dropped.
-    fn start() -> Self {
-        let beat = Arc::new(Mutex::new(Beat {
-            at: Instant::now(),
-            stood_still: Duration::ZERO,
-        }));
-        let beats = Arc::downgrade(&beat);
-        thread::spawn(move || {
-            while let Some(beat) = beats.upgrade() {
-                beat.lock().unwrap_or_else(PoisonError::into_inner).beats();
-                drop(beat);
-                thread::sleep(Self::EVERY);
-            }
-        });
-        Self(beat)
-    }
-
-    /// Altogether.
-    fn stood_still(&self) -> Duration {
-        let mut beat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        beat.beats();
-        beat.stood_still
-    }
-}
-
-impl Beat {
-    fn beats(&mut self) {
-        let late = self.at.elapsed().saturating_sub(Pulse::EVERY);
-        if late > Pulse::LATE {
-            self.stood_still += late;
-        }
-        self.at = Instant::now();
-    }
 }

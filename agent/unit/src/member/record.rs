@@ -35,6 +35,9 @@ pub struct Record {
     /// Whether the last run of the server had every write on the disk before it answered (`appendfsync always`).
     #[serde(default)]
     pub synced_writes: bool,
+    /// Whether `dump.rdb` holds exactly the data of the last run, which was parked, with their position; good for one start.
+    #[serde(default)]
+    pub snapshot: bool,
     /// What a later version of the unit agent wrote; kept, so that going back and forth between versions forgets nothing.
     #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,
@@ -114,6 +117,7 @@ impl Default for Record {
             boot_id: String::new(),
             clean_shutdown: false,
             synced_writes: false,
+            snapshot: false,
             unknown: serde_json::Map::new(),
         }
     }

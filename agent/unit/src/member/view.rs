@@ -26,6 +26,10 @@ pub struct Parts<'a> {
     pub answered: bool,
     /// Its answer, or why there is none.
     pub info: Result<&'a Info, String>,
+    /// Why the server does not have its passwords.
+    pub credentials_reason: String,
+    /// What the server said last about its link.
+    pub link_error: String,
 }
 
 /// The member, as the controllers see it.
@@ -66,6 +70,7 @@ pub fn member(parts: &Parts<'_>) -> pb::RedisMember {
         primary_replid: grant
             .map(|grant| grant.primary_replid.clone())
             .unwrap_or_default(),
+        credentials_reason: parts.credentials_reason.clone(),
         process: process(parts.process, parts.answered, parts.info.is_ok()).into(),
         second_repl_offset: -1,
         seconds_since_io: -1,
@@ -73,7 +78,13 @@ pub fn member(parts: &Parts<'_>) -> pb::RedisMember {
     };
     match &parts.info {
         Err(why) => told.reason.clone_from(why),
-        Ok(info) => describe(&mut told, info, rules::standing(record, info)),
+        Ok(info) => {
+            describe(&mut told, info, rules::standing(record, info));
+            // a parked server tries in vain to reach nobody
+            if !info.master && !info.link_up && !info.parked() {
+                told.link_error.clone_from(&parts.link_error);
+            }
+        }
     }
     told
 }

@@ -1,5 +1,7 @@
 //! Against real servers.
 
+mod returns;
+
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;

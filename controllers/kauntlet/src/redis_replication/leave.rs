@@ -267,6 +267,13 @@ impl<'a> Case<'a> {
         if !view.persistence_healthy {
             return lacks("it cannot write its data to its volume");
         }
+        if !view.credentials_reason.is_empty() {
+            return Err(fact(
+                "CredentialsCurrent",
+                name,
+                "its server does not have the passwords of the Secret",
+            ));
+        }
         let recorded = self.state.ackers.contains(name) && !self.state.excluded.contains(name);
         if !recorded || self.state.other_volume(name, view) {
             return Err(fact("MemberIsAcker", name, "it has not rejoined yet"));

@@ -315,6 +315,10 @@ pub struct View {
     /// Of one that was last told to lead: member ids of itself and of all that may have acknowledged in that epoch; empty when it was not
     /// told them.
     pub group: BTreeSet<String>,
+    /// Why the server does not have the passwords of the Secret; empty when it has.
+    pub credentials_reason: String,
+    /// The server's last words about its link; empty while it is up.
+    pub link_error: String,
 }
 
 impl View {
@@ -392,6 +396,8 @@ impl From<pb::RedisMember> for View {
             admitted: told.admitted_member_ids.into_iter().collect(),
             record_version: told.record_version,
             group: told.group_member_ids.into_iter().collect(),
+            credentials_reason: told.credentials_reason,
+            link_error: told.link_error,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The controller's life.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, Client, ResourceExt as _};
@@ -18,6 +18,8 @@ use super::apply::Replications;
 const READY: Duration = Duration::from_mins(1);
 /// Certificates live so long, and are renewed after a third of that.
 const LIFETIME: Duration = Duration::from_hours(24);
+/// How often it is looked whether another CA signs.
+const LOOK: Duration = Duration::from_mins(1);
 /// Groups looked after at the same time; most of the time of each is waiting.
 const CONCURRENCY: u16 = 64;
 
@@ -36,6 +38,7 @@ pub async fn run(
     settings: Settings,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
+    let system_namespace = settings.system_namespace.clone();
     let authority = ClusterAuthority::open(client.clone(), &settings.system_namespace).await?;
     let agents = Arc::new(Agents::new(credentials(&authority)?));
     let context = Context::new(client.clone(), settings, "kauntlet", cancel.clone());
@@ -52,7 +55,7 @@ pub async fn run(
     );
     let owned = format!("{}={}", label::MANAGED_BY, label::KAUNTLET);
     let services: Informer<Service> = Informer::start(
-        Api::all(client),
+        Api::all(client.clone()),
         WatchConfig::default().labels(&owned),
         &cancel,
     );
@@ -77,10 +80,19 @@ pub async fn run(
         held: Mutex::default(),
     });
     let renewal = async {
+        let (mut trusted, mut renewed) = (authority.trusted_pem(), Instant::now());
         loop {
-            tokio::time::sleep(LIFETIME / 3).await;
+            tokio::time::sleep(LOOK).await;
+            // the cube's controller rotates it; what cannot be read just now is read the next time
+            let _ = authority.refresh(&client, &system_namespace).await;
+            if authority.trusted_pem() == trusted && renewed.elapsed() < LIFETIME / 3 {
+                continue;
+            }
             match credentials(&authority) {
-                Ok(credentials) => agents.renew(credentials),
+                Ok(credentials) => {
+                    agents.renew(credentials);
+                    (trusted, renewed) = (authority.trusted_pem(), Instant::now());
+                }
                 Err(error) => tracing::error!(%error, "The certificate was not renewed"),
             }
         }

@@ -255,7 +255,15 @@ fn message(view: &View, node: &Node, leads: bool, follows: bool) -> Option<Strin
     } else if !view.persistence_healthy {
         "cannot write its data to its volume".to_owned()
     } else if !leads && !follows {
-        "does not follow the primary yet".to_owned()
+        match view.link_error.as_str() {
+            "" => "does not follow the primary yet".to_owned(),
+            why => format!("does not follow the primary yet: {why}"),
+        }
+    } else if !view.credentials_reason.is_empty() {
+        format!(
+            "does not have the passwords of the Secret: {}",
+            view.credentials_reason
+        )
     } else {
         return None;
     };

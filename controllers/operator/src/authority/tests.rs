@@ -15,9 +15,9 @@ fn issues_certificates_in_its_own_name_for_an_identity_and_its_hosts() {
     let issued = read
         .issue("spiffe://upm/unit/p1/demo-0", &dns, Duration::from_hours(1))
         .unwrap();
-    assert_eq!(issued.ca_pem, authority.certificate_pem());
+    assert_eq!(issued.ca_pem, &*authority.trusted_pem());
 
-    let (_, ca) = parse_x509_pem(authority.certificate_pem().as_bytes()).unwrap();
+    let (_, ca) = parse_x509_pem(&*authority.trusted_pem().as_bytes()).unwrap();
     let (_, leaf) = parse_x509_pem(issued.certificate_pem.as_bytes()).unwrap();
     let (ca, leaf) = (ca.parse_x509().unwrap(), leaf.parse_x509().unwrap());
     assert!(ca.is_ca() && !leaf.is_ca());

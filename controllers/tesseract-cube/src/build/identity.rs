@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use upm_crds::Unit;
 use upm_crds::names::{self, annotation, label};
@@ -14,6 +14,9 @@ use super::{Map, labels, owner, set_of};
 
 /// How long a certificate is valid; it is renewed after two thirds.
 pub(crate) const LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// How often it is looked whether the cluster's CAs are others; the rotation of the CA relies on it.
+pub(crate) const LOOK: SignedDuration = SignedDuration::from_hours(1);
 
 /// The DNS names of a unit.
 pub(crate) fn hosts(unit: &Unit, cluster_domain: &str) -> Vec<String> {

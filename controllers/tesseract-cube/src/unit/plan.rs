@@ -80,7 +80,9 @@ pub(super) fn plan(unit: &Unit, observed: &Observed) -> Plan {
     let foreign = claims(unit, observed, &mut plan);
     plan.issue_identity = observed.renew_at <= observed.now;
     if !plan.issue_identity {
-        plan.next = after(observed.renew_at, observed.now);
+        // the CA may be another one before that
+        let look = observed.now + identity::LOOK;
+        plan.next = after(observed.renew_at.min(look), observed.now);
     }
     if super::in_maintenance(unit) {
         "maintenance: the pod is left alone".clone_into(&mut plan.task);

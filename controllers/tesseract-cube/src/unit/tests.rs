@@ -296,15 +296,15 @@ fn renews_a_certificate_after_two_thirds_of_its_life_or_when_the_authority_chang
         .unwrap();
     let secret = identity::secret(&unit(), &issued);
     let moment = Timestamp::now();
-    let renew = identity::renew_at(Some(&secret), authority.certificate_pem(), moment);
+    let renew = identity::renew_at(Some(&secret), &authority.trusted_pem(), moment);
     let days = renew.duration_since(moment).as_hours() / 24;
     assert!((19..=20).contains(&days), "{days}");
     assert_eq!(
-        identity::renew_at(Some(&secret), other.certificate_pem(), moment),
+        identity::renew_at(Some(&secret), &other.trusted_pem(), moment),
         moment
     );
     assert_eq!(
-        identity::renew_at(None, authority.certificate_pem(), moment),
+        identity::renew_at(None, &authority.trusted_pem(), moment),
         moment
     );
     assert_eq!(secret.name_any(), "demo-1-identity");

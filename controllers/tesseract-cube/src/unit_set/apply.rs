@@ -317,11 +317,18 @@ impl UnitSets {
                 .await?
                 .is_some()
         {
-            let note = format!("generated the passwords in Secret {}", wanted.name);
-            self.context
-                .events
-                .normal(set, "SecretGenerated", "Create", note)
-                .await;
+            let events = &self.context.events;
+            // its servers take the new passwords, and connections that are open go on: people have to hear of it
+            if set.status.as_ref().is_some_and(|status| status.ready_units > 0) {
+                let note = format!(
+                    "Secret {} was gone; its passwords were made anew, the old ones are valid no more",
+                    wanted.name
+                );
+                events.warning(set, "SecretMadeAnew", "Create", note).await;
+            } else {
+                let note = format!("generated the passwords in Secret {}", wanted.name);
+                events.normal(set, "SecretGenerated", "Create", note).await;
+            }
         }
         if add_keys.is_empty() {
             return Ok(());

@@ -135,7 +135,26 @@ pub(crate) fn target_ready(service: &Service, observed: &Observed, target: &str)
             "{target} does not follow the primary; only a replica whose link is up can become the primary. {message}"
         )
     };
-    vec![Predicate::new("TARGET_LINKED", linked, why)]
+    let copying: Vec<&str> = status
+        .topology
+        .iter()
+        .filter(|(name, member)| {
+            name.as_str() != target && member.master_sync_in_progress == Some(true)
+        })
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let copies = if copying.is_empty() {
+        "no member copies the data of the primary".to_owned()
+    } else {
+        format!(
+            "{} copies the data of the primary, which would begin anew; wait until it follows",
+            copying.join(", ")
+        )
+    };
+    vec![
+        Predicate::new("TARGET_LINKED", linked, why),
+        Predicate::new("NO_COPY_UNDER_WAY", copying.is_empty(), copies),
+    ]
 }
 
 /// The linked replica that is least behind, among the ordinals below `below`; the lowest ordinal of equals.

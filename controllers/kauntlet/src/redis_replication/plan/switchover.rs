@@ -93,6 +93,20 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Option<Dec
         Ok(target) => target,
         Err(why) => return Some(end(inputs, primary, &request, &request.target, Err(why))),
     };
+    if !view.paused
+        && let Some(name) = copying(inputs, primary, target)
+    {
+        let why = format!(
+            "{name} copies the data of {primary}, which would begin anew: wait until it follows, or isolate it"
+        );
+        return Some(end(
+            inputs,
+            primary,
+            &request,
+            target,
+            Err(("CopyUnderWay", why)),
+        ));
+    }
     let going = |message: String| Decision::new(Phase::SwitchingOver, message);
     let seen = world.server(target)?;
     if !view.paused {
@@ -132,6 +146,20 @@ pub(super) fn plan(inputs: Inputs<'_>, primary: &str, view: &View) -> Option<Dec
         replid: view.replid.clone(),
         offset: view.offset,
     }]))
+}
+
+/// Whoever copies the data of the primary: a primary that steps down ends the links of its replicas, and half a copy is good for nothing.
+fn copying<'a>(inputs: Inputs<'a>, primary: &str, target: &str) -> Option<&'a String> {
+    inputs
+        .group
+        .voters()
+        .filter(|name| name.as_str() != primary && name.as_str() != target)
+        .find(|name| {
+            inputs
+                .world
+                .server(name)
+                .is_some_and(|view| view.live == Live::Replica && view.syncing)
+        })
 }
 
 /// The outcome. Writes that are paused go on with the next step, when nothing is asked for any more.

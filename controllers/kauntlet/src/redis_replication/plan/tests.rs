@@ -472,6 +472,8 @@ fn refuses_a_switchover_with_a_stale_epoch_or_an_unfit_target() {
         "TargetPersistence"
     );
     assert_eq!(refused(&|case| case.view(0).offset = 1 << 40), "TargetLag");
+    // a change of the primary would begin the copy anew
+    assert_eq!(refused(&|case| case.view(1).syncing = true), "CopyUnderWay");
 }
 
 #[test]

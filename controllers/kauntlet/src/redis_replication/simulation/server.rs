@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use upm_unit_agent::info::Info;
+use upm_unit_agent::info::{Info, PARKED};
+use upm_unit_agent::member::append_only::may_save;
 use upm_unit_agent::member::record::{Record, Role};
 use upm_unit_agent::member::rules::{self, Elected, History};
 
@@ -135,6 +136,11 @@ impl Server {
             master: self.live == Some(Role::Primary),
             aof_current: self.rewriting.is_none() && self.copying.is_none(),
             append_ok: true,
+            append_only: true,
+            primary_host: PARKED.0.to_owned(),
+            primary_port: self
+                .follows
+                .map_or(PARKED.1, |primary| PARKED.1 + 1 + primary as i32),
             ..Info::default()
         }
     }
@@ -146,6 +152,21 @@ impl Server {
         self.live = None;
         self.paused = false;
         self.copying = None;
+    }
+
+    /// The process is ended and starts again. One that was let go ends politely: it returns with a snapshot, and its append-only file is
+    /// whole after so many steps.
+    pub(super) fn restart(&mut self, rewrites: u32) {
+        let polite = self.up && !self.frozen && self.live.is_none();
+        let saved = polite && may_save(&self.record, &self.info());
+        let snapshot = (self.log.clone(), self.replid.clone(), self.offset);
+        self.kill();
+        self.boot();
+        if saved {
+            (self.log, self.replid, self.offset) = snapshot;
+            self.record.aof_current = false;
+            self.rewriting = Some(rewrites);
+        }
     }
 
     /// The machine restarts: what was not synced is gone.
