@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{
+    Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError, Value,
+};
 
 use crate::info::Info;
 use crate::patience;
@@ -113,6 +115,15 @@ impl Link {
         let asking = command.query_async::<Value>(&mut self.connection);
         match patience::within(within, asking).await {
             Some(answer) => Ok(answer?),
+            None => Err(Error::Silent(within)),
+        }
+    }
+
+    /// Several commands at once: the server takes them one after the other, and nobody else's in between. The first error is told.
+    pub async fn together(&mut self, commands: &Pipeline, within: Duration) -> Result<(), Error> {
+        let asking = commands.query_async::<Value>(&mut self.connection);
+        match patience::within(within, asking).await {
+            Some(answer) => Ok(answer.map(drop)?),
             None => Err(Error::Silent(within)),
         }
     }

@@ -149,7 +149,10 @@ mod tests {
                 "Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair or user is disabled."
             )
         );
-        assert_eq!(link_error("9:S 01 Dec 2026 * Ready to accept connections"), None);
+        assert_eq!(
+            link_error("9:S 01 Dec 2026 * Ready to accept connections"),
+            None
+        );
     }
 
     #[test]

@@ -61,28 +61,28 @@ pub async fn run(
     let options = Options::default();
     let controllers = async {
         tokio::try_join!(
-        upm_operator::run(
-            projects,
-            context.clone(),
-            &caches.projects,
-            caches.project_triggers(),
-            options
-        ),
-        upm_operator::run(
-            sets,
-            context.clone(),
-            &caches.sets,
-            caches.set_triggers(),
-            options
-        ),
-        upm_operator::run(
-            units,
-            context.clone(),
-            &caches.units,
-            caches.unit_triggers(),
-            options
-        ),
-    )
+            upm_operator::run(
+                projects,
+                context.clone(),
+                &caches.projects,
+                caches.project_triggers(),
+                options
+            ),
+            upm_operator::run(
+                sets,
+                context.clone(),
+                &caches.sets,
+                caches.set_triggers(),
+                options
+            ),
+            upm_operator::run(
+                units,
+                context.clone(),
+                &caches.units,
+                caches.unit_triggers(),
+                options
+            ),
+        )
     };
     tokio::select! {
         ended = controllers => ended.map(drop).map_err(Into::into),

@@ -13,10 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    pulse::Pulse,
-    writer::Target,
-};
+use super::{pulse::Pulse, writer::Target};
 
 /// Between two writes at a member; most members refuse them.
 const EVERY: Duration = Duration::from_millis(5);
@@ -123,10 +120,7 @@ impl Shared {
         let mut number = 0;
         while !self.stop.load(Ordering::SeqCst) {
             number += 1;
-            let address = lock(&self.addresses)
-                .get(name)
-                .cloned()
-                .unwrap_or_default();
+            let address = lock(&self.addresses).get(name).cloned().unwrap_or_default();
             if open.as_ref().is_some_and(|(at, _)| *at != address) {
                 open = None;
             }

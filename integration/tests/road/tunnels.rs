@@ -10,6 +10,7 @@ use std::{
 };
 
 use rand::RngCore as _;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -220,6 +221,27 @@ fn commands_and_files_of_a_unit_pass_when_the_cluster_allows_them_and_not_before
     let removed = world.kubectl.exec(&unit.project, &unit.pod, &["rm", &path]);
     removed.expect("rm");
     service.heals(HEALING);
+}
+
+#[test]
+fn log_of_a_member_is_shown_and_of_other_pods_not() {
+    let world = world();
+    let service = world.shared();
+    let unit = Unit::of(&service);
+    let api = world.api();
+    let agents = api.get("/v1/agents");
+    let agent = agents["agents"][0]["name"].as_str().expect("an agent");
+    let wanted = json!({"namespace": unit.project, "pod": unit.pod, "tailLines": "5"});
+    let shown = api.call("POST", &format!("/v1/{agent}:tailLog"), Some(&wanted));
+    assert_eq!(shown.status, 200, "{}", shown.body);
+    assert!(shown.body.to_string().contains("data"), "{}", shown.body);
+    let account = format!("--as=system:serviceaccount:{SYSTEM}:upm-agent");
+    let own = world.agent_pods().remove(0);
+    let refused = world
+        .kubectl
+        .try_to(&["logs", &own, "-n", SYSTEM, &account])
+        .unwrap_err();
+    assert!(refused.contains("forbidden"), "{refused}");
 }
 
 fn commands(unit: &Unit<'_>) {

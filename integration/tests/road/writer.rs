@@ -177,7 +177,7 @@ impl Writer {
             .map(|number| (format!("{}:{number}", self.prefix), *number))
             .collect();
         written.extend(at_members.confirmed);
-        let missing = self.missing(&written);
+        let missing = missing(&self.target, &written);
         say(&format!(
             "{what}: {} confirmed writes through the Service and {} at the members, {} not confirmed, longest gap {} ms and {} ms, {} missing",
             report.confirmed.len(),
@@ -193,25 +193,25 @@ impl Writer {
         );
         report
     }
+}
 
-    /// Reads keys back from the primary; those that do not have their value.
-    fn missing<'a>(&self, written: &'a [(String, u64)]) -> Vec<&'a str> {
-        let mut connection = self.target.connect_within(HEALING);
-        let mut missing = Vec::new();
-        for chunk in written.chunks(500) {
-            let keys: Vec<&str> = chunk.iter().map(|(key, _)| key.as_str()).collect();
-            let values: Vec<Option<u64>> = redis::cmd("MGET")
-                .arg(&keys)
-                .query(&mut connection)
-                .expect("read the writes back");
-            let wrong = chunk
-                .iter()
-                .zip(values)
-                .filter(|((_, number), value)| *value != Some(*number));
-            missing.extend(wrong.map(|((key, _), _)| key.as_str()));
-        }
-        missing
+/// Reads keys back from the primary; those that do not have their value.
+fn missing<'a>(target: &Target, written: &'a [(String, u64)]) -> Vec<&'a str> {
+    let mut connection = target.connect_within(HEALING);
+    let mut missing = Vec::new();
+    for chunk in written.chunks(500) {
+        let keys: Vec<&str> = chunk.iter().map(|(key, _)| key.as_str()).collect();
+        let values: Vec<Option<u64>> = redis::cmd("MGET")
+            .arg(&keys)
+            .query(&mut connection)
+            .expect("read the writes back");
+        let wrong = chunk
+            .iter()
+            .zip(values)
+            .filter(|((_, number), value)| *value != Some(*number));
+        missing.extend(wrong.map(|((key, _), _)| key.as_str()));
     }
+    missing
 }
 
 /// Prints a line also when the test passes: measured times are part of what a test run shows.

@@ -337,6 +337,12 @@ pub struct RedisMember {
     /// `group_member_ids` of the last grant on the volume; empty unless it was last told to lead.
     #[prost(string, repeated, tag = "40")]
     pub group_member_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why the server does not have the passwords of the unit's Secret yet; empty when it has them, or does not run.
+    #[prost(string, tag = "41")]
+    pub credentials_reason: ::prost::alloc::string::String,
+    /// The server's last words about the link to its primary; empty while it is up.
+    #[prost(string, tag = "42")]
+    pub link_error: ::prost::alloc::string::String,
 }
 /// A replica as its primary sees it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

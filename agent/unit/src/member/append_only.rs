@@ -52,8 +52,18 @@ impl Keeper {
             return Ok(());
         }
         let position = |info: &Info| (info.run_id.clone(), info.replid.clone(), info.offset);
+        // a replica without a link saves nothing unless it may serve old data; between these three nobody is served
+        let stale = |value: &str| {
+            let mut command = redis::cmd("CONFIG");
+            command.arg(&["SET", "replica-serve-stale-data", value]);
+            command
+        };
+        let mut save = redis::pipe();
+        save.add_command(stale("yes"))
+            .add_command(redis::cmd("SAVE"))
+            .add_command(stale("no"));
         let saved = async {
-            link.call(&redis::cmd("SAVE"), within).await?;
+            link.together(&save, within).await?;
             link.info(ANSWER).await
         };
         let after = saved.await.map_err(|error| self.explain(&error))?;

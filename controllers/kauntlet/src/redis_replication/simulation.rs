@@ -372,6 +372,9 @@ impl Cluster {
 
     fn step(&mut self) {
         self.unwritable = self.unwritable.saturating_sub(1);
+        if let Some(last) = &mut self.state.last {
+            last.ago += STEP;
+        }
         self.replicate();
         self.clients();
         self.roll_out();

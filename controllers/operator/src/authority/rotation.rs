@@ -191,7 +191,11 @@ mod tests {
             now += pause;
             let patch = step(&secret, now, LONG).unwrap().unwrap();
             secret = merged(&secret, &patch);
-            assert_eq!(step(&secret, now, LONG).unwrap(), None, "one step at a time");
+            assert_eq!(
+                step(&secret, now, LONG).unwrap(),
+                None,
+                "one step at a time"
+            );
             phases.push(secret.clone());
         }
         for pair in phases.windows(2) {

@@ -11,7 +11,7 @@ use upm_crds::{Unit, quantity};
 use upm_operator::Next;
 
 use super::{Observed, REPLACE_INTERVAL};
-use crate::build::{Map, volume};
+use crate::build::{Map, identity, volume};
 use crate::facts;
 
 /// How often a pod is looked at that the watch does not show.

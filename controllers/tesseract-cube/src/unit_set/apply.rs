@@ -319,7 +319,11 @@ impl UnitSets {
         {
             let events = &self.context.events;
             // its servers take the new passwords, and connections that are open go on: people have to hear of it
-            if set.status.as_ref().is_some_and(|status| status.ready_units > 0) {
+            if set
+                .status
+                .as_ref()
+                .is_some_and(|status| status.ready_units > 0)
+            {
                 let note = format!(
                     "Secret {} was gone; its passwords were made anew, the old ones are valid no more",
                     wanted.name

@@ -30,6 +30,8 @@ async fn let_go() -> (Rig, String) {
     rig.until_whole(1).await;
     promise(&rig, 1, 2).await;
     rig.stop(1).await;
+    let left = Store::read(&rig.units[1].config.state_dir()).unwrap();
+    assert!(left.snapshot && left.clean_shutdown, "{left:?}");
     let request = admitting_first(&rig).await;
     lead(&rig, 0, request).await.unwrap();
     let mut user = rig.user(0).await.unwrap();

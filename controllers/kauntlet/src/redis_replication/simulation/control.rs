@@ -70,7 +70,8 @@ impl Cluster {
         }
         let world = self.world(who);
         let group = self.group.clone();
-        self.cube.answer(&group, &self.controllers[who].state, &world);
+        self.cube
+            .answer(&group, &self.controllers[who].state, &world);
         let controller = &mut self.controllers[who];
         let state = controller.state.clone();
         controller.memory.note(&group, &state, &world, STEP);
