@@ -20,6 +20,9 @@ use upm_proto::{
 
 /// A write whose sender says nothing for so long is given up: the connection may be gone without a word.
 const SILENCE: Duration = Duration::from_mins(2);
+/// How long the answer may be on its way. When a command ends, the API server may cut what it printed last: so it ends when its reader has said
+/// by any frame, or by the end of the input, that the answer is there.
+const ANSWERED: Duration = Duration::from_secs(20);
 
 /// What is done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +72,10 @@ impl Refusal {
 /// See [`FileRefusal`].
 pub fn run(verb: Verb, path: &str) -> Result<(), Refusal> {
     let mut out = io::stdout().lock();
+    let frames = frames(io::stdin());
     let done = match verb {
         Verb::Read => read::read(path, &mut out),
-        Verb::Write => {
-            let frames = frames(io::stdin());
-            write::write(path, || next(&frames, SILENCE), &mut out)
-        }
+        Verb::Write => write::write(path, || next(&frames, SILENCE), &mut out),
     };
     if let Err(refusal) = &done {
         let frame = Frame::Refused(FileRefusal {
@@ -84,6 +85,10 @@ pub fn run(verb: Verb, path: &str) -> Result<(), Refusal> {
         // Whoever does not read it has the exit code.
         let _ = say(&mut out, frame);
     }
+    while matches!(
+        next(&frames, ANSWERED),
+        Ok(Frame::Facts(_) | Frame::Digest(_))
+    ) {}
     done
 }
 

@@ -275,6 +275,11 @@ pub struct RedisReplicationStatus {
     /// Outcome of the last switchover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switchover: Option<LastSwitchover>,
+    /// Ids of the last `spec.switchover` and the last edit of `spec.source` that were answered. Moves of the primary that nobody asked for there
+    /// replace [`Self::last_switchover`], and must not bring an answered request back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 8))]
+    pub answered_requests: Vec<String>,
     /// Member ids of the primary and the ackers by name: born with their volumes, so that another volume under the same name is not
     /// taken for the one that acknowledged.
     #[serde(default)]

@@ -28,10 +28,12 @@ impl ClusterTunnels {
     ) -> Result<(), pb::Error> {
         let place = (&*wanted.namespace, &*wanted.pod, &*wanted.container);
         let running = self.file("read", place, &wanted.path).await?;
-        let (_input, fed) = mpsc::channel(1);
+        let (input, fed) = mpsc::channel(1);
         let (printed, output) = mpsc::channel(1);
-        let (ended, answered) =
-            tokio::join!(running.carry(fed, printed), answers(output, to, of_read));
+        let (ended, answered) = tokio::join!(
+            running.carry(fed, printed),
+            answers(output, to, of_read, input)
+        );
         settle(ended, answered)
     }
 
@@ -46,8 +48,13 @@ impl ClusterTunnels {
         let (input, fed) = mpsc::channel(1);
         let (printed, output) = mpsc::channel(1);
         let facts = wanted.facts.unwrap_or_default();
-        let written =
-            async { tokio::join!(running.carry(fed, printed), answers(output, to, of_write)) };
+        let heard = input.clone();
+        let written = async {
+            tokio::join!(
+                running.carry(fed, printed),
+                answers(output, to, of_write, heard)
+            )
+        };
         let (ended, answered) = tokio::select! {
             both = written => both,
             () = feed(FileFrame::Facts(facts), from, input) => return Ok(()),
@@ -80,7 +87,7 @@ impl ClusterTunnels {
             pod,
             container: &container,
             words: &words,
-            stdin: verb == "write",
+            stdin: true,
             tty: false,
         };
         Running::start(&self.client, command).await
@@ -113,9 +120,7 @@ async fn feed(first: FileFrame, mut from: FromHub, input: mpsc::Sender<Input>) {
         match part {
             Frame::Data(bytes) => give(&input, FileFrame::Data(bytes)).await,
             Frame::Digest(digest) => give(&input, FileFrame::Digest(digest)).await,
-            Frame::InputEnd(_) => {
-                let _ = input.send(Input::End).await;
-            }
+            // the digest was the end; the unit agent still waits to hear that its answer is here
             _ => {}
         }
     }
@@ -128,10 +133,16 @@ async fn give(input: &mpsc::Sender<Input>, frame: FileFrame) {
     let _ = input.send(Input::Data(bytes)).await;
 }
 
-/// What the unit agent said beside its answer.
-type Words = String;
+/// How the unit agent answered.
+#[derive(Debug, Default)]
+struct Answered {
+    /// What it said beside its answer.
+    words: String,
+    /// The digest came, which is the last of an answer.
+    whole: bool,
+}
 
-/// Hands on the frames of the unit agent's answer.
+/// Hands on the frames of the unit agent's answer, and tells it when all of it is here: until then it does not end.
 ///
 /// # Errors
 /// What it refused, or that its answer cannot be read.
@@ -139,8 +150,10 @@ async fn answers(
     mut output: mpsc::Receiver<Output>,
     to: &ToHub,
     as_frame: fn(FileFrame) -> Option<Frame>,
-) -> Result<Words, pb::Error> {
+    input: mpsc::Sender<Input>,
+) -> Result<Answered, pb::Error> {
     let (mut decoder, mut words) = (Decoder::default(), Vec::new());
+    let mut whole = false;
     let mut refusal = None;
     while let Some(part) = output.recv().await {
         match part {
@@ -153,12 +166,20 @@ async fn answers(
             Output::Stdout(bytes) => {
                 decoder.push(&bytes);
                 while let Some(frame) = decoder.frame().map_err(unreadable)? {
+                    whole |= matches!(frame, FileFrame::Digest(_));
+                    let last = whole || matches!(frame, FileFrame::Refused(_));
                     if let FileFrame::Refused(said) = frame {
                         refusal = Some(refused(&said.reason, said.message));
                     } else if let Some(frame) = as_frame(frame)
                         && !to.send(frame).await
                     {
-                        return Ok(Words::new());
+                        return Ok(Answered {
+                            whole: true,
+                            ..Answered::default()
+                        });
+                    }
+                    if last {
+                        give(&input, FileFrame::Data(Bytes::new())).await;
                     }
                 }
             }
@@ -166,7 +187,10 @@ async fn answers(
     }
     match refusal {
         Some(refusal) => Err(refusal),
-        None => Ok(String::from_utf8_lossy(&words).trim().to_owned()),
+        None => Ok(Answered {
+            words: String::from_utf8_lossy(&words).trim().to_owned(),
+            whole,
+        }),
     }
 }
 
@@ -180,11 +204,12 @@ fn unreadable(_: Malformed) -> pb::Error {
 /// What came of a file: what the unit agent refused says more than how it ended.
 fn settle(
     ended: Result<i32, pb::Error>,
-    answered: Result<Words, pb::Error>,
+    answered: Result<Answered, pb::Error>,
 ) -> Result<(), pb::Error> {
-    let words = answered?;
+    let Answered { words, whole } = answered?;
     match ended {
-        Ok(0) => Ok(()),
+        Ok(0) if whole => Ok(()),
+        Ok(0) => Err(refused("FILE_IO", "the answer of the unit agent was cut")),
         // Wrong usage: it knows no such subcommand.
         Ok(2) => Err(refused(
             "FILES_UNSUPPORTED",
@@ -211,7 +236,7 @@ mod tests {
     use super::*;
 
     /// What the hub hears, and how it ended.
-    async fn said(parts: Vec<Output>) -> (Vec<Frame>, Result<Words, pb::Error>) {
+    async fn said(parts: Vec<Output>) -> (Vec<Frame>, Result<Answered, pb::Error>) {
         let (sender, output) = mpsc::channel(1);
         let (wire, mut heard) = mpsc::channel(16);
         let (to, _from) = tunnel::ends(wire, |frame| frame, stream::pending(), WINDOW);
@@ -220,7 +245,8 @@ mod tests {
                 sender.send(part).await.unwrap();
             }
         };
-        let (answered, ()) = tokio::join!(answers(output, &to, of_read), feed);
+        let (input, _fed) = mpsc::channel(1);
+        let (answered, ()) = tokio::join!(answers(output, &to, of_read, input), feed);
         let mut frames = Vec::new();
         while let Ok(pb::Bytes { frame }) = heard.try_recv() {
             frames.extend(frame);
@@ -246,6 +272,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn answer_that_was_cut_is_no_file() {
+        let data = FileFrame::Data(Bytes::from_static(b"x"));
+        let (_, answered) = said(vec![stdout(data)]).await;
+        assert_eq!(settle(Ok(0), answered).unwrap_err().reason, "FILE_IO");
+    }
+
+    #[tokio::test]
     async fn a_unit_of_an_earlier_version_is_said_to_be_so() {
         let usage = Output::Stderr(Bytes::from_static(
             b"error: unrecognized subcommand 'file'\n",
@@ -255,7 +288,7 @@ mod tests {
         assert_eq!(error.reason, "FILES_UNSUPPORTED");
         assert!(error.message.contains("unrecognized"), "{}", error.message);
         let missing = refused("COMMAND_NOT_STARTED", "no such file");
-        let error = settle(Err(missing), Ok(String::new())).unwrap_err();
+        let error = settle(Err(missing), Ok(Answered::default())).unwrap_err();
         assert_eq!(error.reason, "FILES_UNSUPPORTED");
         let (_, answered) = said(vec![Output::Stdout(Bytes::from_static(&[0xff; 20]))]).await;
         assert_eq!(answered.unwrap_err().reason, "FILES_UNSUPPORTED");

@@ -119,6 +119,8 @@ pub struct State {
     pub positions: BTreeMap<String, Position>,
     /// The last switchover.
     pub last: Option<Last>,
+    /// Requests of the spec that were answered.
+    pub answered: BTreeSet<String>,
     /// `spec.source.name` when it was last acted on.
     pub source: Option<String>,
 }

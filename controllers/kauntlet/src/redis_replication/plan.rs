@@ -5,7 +5,7 @@ mod failover;
 mod rollback;
 mod setup;
 mod steady;
-mod switchover;
+pub(super) mod switchover;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,6 +144,7 @@ impl Change {
             state.positions.insert(self.primary.clone(), at.clone());
         }
         if let Some(outcome) = &self.outcome {
+            state.answered = switchover::answer(&state.answered, &outcome.id);
             state.last = Some(super::model::Last {
                 id: outcome.id.clone(),
                 succeeded: outcome.succeeded,

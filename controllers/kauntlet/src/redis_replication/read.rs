@@ -127,6 +127,12 @@ pub fn state(status: &RedisReplicationStatus, now: Timestamp) -> State {
                 (position.name.clone(), at)
             })
             .collect(),
+        answered: status
+            .answered_requests
+            .iter()
+            .chain(status.last_switchover.iter().map(|last| &last.request_id))
+            .cloned()
+            .collect(),
         last: status.last_switchover.as_ref().map(|last| Last {
             id: last.request_id.clone(),
             succeeded: last.result == SwitchoverResult::Succeeded,

@@ -13,7 +13,7 @@ use upm_crds::redis_replication::{
 
 use super::leave;
 use super::model::{Departed, History, Live, Node, Seen, View};
-use super::plan::{Change, Decision, Inputs, Phase};
+use super::plan::{Change, Decision, Inputs, Phase, switchover};
 
 /// What the status is made from.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +130,14 @@ pub fn record(status: &mut RedisReplicationStatus, change: &Change, now: Timesta
         status.positions.sort_by(|a, b| a.name.cmp(&b.name));
     }
     if let Some(outcome) = &change.outcome {
+        let answered = status
+            .answered_requests
+            .iter()
+            .chain(status.last_switchover.iter().map(|last| &last.request_id));
+        let answered = answered.cloned().collect();
+        status.answered_requests = switchover::answer(&answered, &outcome.id)
+            .into_iter()
+            .collect();
         status.last_switchover = Some(LastSwitchover {
             request_id: outcome.id.clone(),
             from: outcome.from.clone(),

@@ -1,6 +1,7 @@
 //! A planned change of the primary: writes are paused, the target catches up, the primary promises the next epoch; from there on it is
 //! an election with the target preferred, and nobody lost a byte.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::redis_replication::leave;
@@ -16,9 +17,28 @@ const MAX_LAG: i64 = 16 * 1024 * 1024;
 /// A move of the role for a leave that failed is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// Begins the id of a move that a leaving primary asks for.
+const LEAVE: &str = "leave/";
+/// Begins the id of a move that an edit of `spec.source` asks for.
+const SOURCE: &str = "source/";
+
+/// The answered requests with one more. Of each kind the last one counts; a leave is asked for again until it was granted.
+pub(in crate::redis_replication) fn answer(
+    answered: &BTreeSet<String>,
+    id: &str,
+) -> BTreeSet<String> {
+    let mut answered = answered.clone();
+    answered.retain(|other| !other.starts_with(LEAVE));
+    if !id.starts_with(LEAVE) {
+        answered.retain(|other| other.starts_with(SOURCE) != id.starts_with(SOURCE));
+        answered.insert(id.to_owned());
+    }
+    answered
+}
+
 /// What is asked for and not answered yet.
 pub(super) fn pending(group: &Group, state: &State, world: &World) -> Option<Request> {
-    let answered = |id: &str| state.last.as_ref().is_some_and(|last| last.id == id);
+    let answered = |id: &str| state.answered.contains(id);
     if let Some(request) = &group.request
         && !answered(&request.id)
     {
@@ -29,7 +49,7 @@ pub(super) fn pending(group: &Group, state: &State, world: &World) -> Option<Req
     if let Some(asked) = &pod.leave
         && leave::moves_primary(group, state, world, primary)
     {
-        let id = format!("leave/{}/{}", pod.uid, asked.reason);
+        let id = format!("{LEAVE}{}/{}", pod.uid, asked.reason);
         let waits = state
             .last
             .as_ref()
@@ -48,7 +68,7 @@ pub(super) fn pending(group: &Group, state: &State, world: &World) -> Option<Req
         .is_some_and(|source| *source != group.source)
         && group.source != primary
     {
-        let id = format!("source/{}/{}", group.source, group.generation);
+        let id = format!("{SOURCE}{}/{}", group.source, group.generation);
         if !answered(&id) {
             return Some(Request {
                 id,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::redis_replication::election::Evidence;
-use crate::redis_replication::model::{Acceptance, Last, Leave, Node, Request, Role, Seen};
+use crate::redis_replication::model::{Acceptance, Leave, Node, Request, Role, Seen};
 
 struct Case {
     group: Group,
@@ -484,12 +484,19 @@ fn answers_a_request_once() {
         target: name(2),
         expected_epoch: Some(5),
     });
-    case.state.last = Some(Last {
-        id: "a".to_owned(),
-        succeeded: false,
-        ago: Duration::from_hours(1),
-    });
+    case.state.answered = ["a".to_owned()].into();
     assert!(case.plan().actions.is_empty());
+}
+
+#[test]
+fn move_for_a_leave_does_not_bring_an_answered_request_back() {
+    let mut answered = BTreeSet::new();
+    for id in ["a", "source/r-1/3", "leave/pod-1/Restart"] {
+        answered = switchover::answer(&answered, id);
+    }
+    assert_eq!(answered, ["a".to_owned(), "source/r-1/3".to_owned()].into());
+    answered = switchover::answer(&answered, "b");
+    assert_eq!(answered, ["b".to_owned(), "source/r-1/3".to_owned()].into());
 }
 
 #[test]
@@ -508,10 +515,7 @@ fn gives_up_a_target_that_does_not_catch_up_and_lets_writes_go_on() {
         (outcome.succeeded, outcome.reason.as_str()),
         (false, "TargetTooSlow")
     );
-    case.state.last = Some(Last {
-        id: outcome.id,
-        ..Last::default()
-    });
+    recorded(&decision).enter(&mut case.state);
     assert_eq!(
         case.plan().actions,
         [Action::Resume {

@@ -192,11 +192,7 @@ fn winner_that_never_led_and_is_gone_does_not_block() {
     case.state.ackers = change.ackers;
     case.state.member_ids = change.member_ids;
     case.state.prior = change.prior;
-    case.state.last = Some(Last {
-        id: "a".to_owned(),
-        succeeded: true,
-        ago: Duration::ZERO,
-    });
+    case.state.answered = ["a".to_owned()].into();
     case.seen(2).view = None;
     case.seen(2).silent = Duration::from_secs(10);
     case.view(1).link_up = false;
