@@ -16,11 +16,11 @@ mod service;
 mod world;
 mod writer;
 
+mod cluster_faults;
 mod crash;
 mod create;
 mod data;
 mod failover;
-mod faults;
 mod gateway;
 mod large;
 mod scale;
