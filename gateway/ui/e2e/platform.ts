@@ -106,7 +106,8 @@ now, agent, uid = time.time_ns() // 1000, "far", uuid.uuid4()
 group, kind = "upm.syntropycloud.io", "RedisReplication"
 name, key = f"projects/{project}/redisServices/{service}", f"{group}/{kind}/{project}/{service}"
 spec = dict(cluster=agent, version="7.0.15", members=3, cpu="500m", memory="256Mi", volume_size="1Gi",
-            storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred")
+            storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred",
+            access=dict(port=6379, user="default"))
 member = lambda role, **more: dict(host="h", port=6379, role=role, ready=True, **more)
 live = dict(metadata=dict(generation=1), status=dict(
     observedGeneration=1, epoch=4, phase="Refused", writable=False,
@@ -140,7 +141,8 @@ now = time.time_ns() // 1000
 def row(n):
     service = f"service-{n:05}"
     spec = dict(cluster=f"cluster-{n % 40}", version="7.0.15", members=3, cpu="500m", memory="256Mi", volume_size="1Gi",
-                storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred")
+                storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred",
+                access=dict(port=6379, user="default"))
     return (f"projects/{project}/redisServices/{service}", project, service, "redis", str(uuid.uuid4()), 1, json.dumps(spec), 1,
             json.dumps({"team": f"team-{n % 25}"}), f"number {n} of team-{n % 25}", "KeepData", f"cluster-{n % 40}",
             "Failed" if n % 10 == 0 else "Active", "", "", "", json.dumps(dict(units=3, members=3, served=True)), "{}", None, now + n, now + n)

@@ -21,6 +21,8 @@ pub trait Engine: Send + Sync + 'static {
     const KIND: &'static str;
     /// `redisServices`: the collection in resource names.
     const COLLECTION: &'static str;
+    /// Types of the packages that it runs, such as `redis`.
+    const TYPES: &'static [&'static str];
     /// Version of [`Engine::Spec`]'s stored form.
     const SPEC_VERSION: i32;
     /// What the user wants, parsed.

@@ -69,6 +69,7 @@ diesel::table! {
         config_template -> Text,
         config_value -> Text,
         pod_template -> Text,
+        manifest -> Text,
         create_us -> BigInt,
     }
 }

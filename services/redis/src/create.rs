@@ -3,6 +3,7 @@
 use engine::{
     DeletionPolicy, Error, Package, Services,
     accept::{Acceptance, Change, NewService, Request},
+    choose::{self, Wanted},
     names::{Parent, ServiceName, refuse_service_id},
     shape::{Input, RetainedVolumes},
 };
@@ -11,7 +12,7 @@ use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb, resource::v1::Cluster};
 
 use crate::{
-    choose, description, fit, pb as convert, plan,
+    description, fit, pb as convert, plan,
     redis::Redis,
     spec::{RedisSpec, Wish, field, violation},
 };
@@ -54,7 +55,7 @@ pub(crate) async fn create(
         });
     }
     let cluster = cluster(services, &own, &parsed.wish).await?;
-    choose::refuse_unfit(&cluster)?;
+    choose::refuse_unfit(&cluster, &field("cluster"))?;
     let (package, spec) = resolve(services, &own, &cluster, parsed.wish).await?;
     let id = parsed
         .id
@@ -166,7 +167,10 @@ async fn cluster(services: &Services<Redis>, own: &Context, wish: &Wish) -> Resu
                 reason: "CLUSTER_NOT_FOUND",
                 field: field("cluster"),
             }),
-        None => choose::only_cluster(services.catalogue().clusters(own).await?),
+        None => {
+            let clusters = services.catalogue().clusters(own).await?;
+            choose::only_cluster(clusters, &field("cluster"))
+        }
     }
 }
 
@@ -177,8 +181,12 @@ async fn resolve(
     wish: Wish,
 ) -> Result<(Package, RedisSpec), Error> {
     let catalogue = services.catalogue();
-    let known = catalogue.software(own, Redis::KIND).await?;
-    let chosen = choose::software(wish.version.as_deref(), &known)?;
+    let known = catalogue.software(own, Redis::TYPES).await?;
+    let wanted = Wanted {
+        version: wish.version.as_deref(),
+        ..Wanted::default()
+    };
+    let chosen = choose::software(&wanted, &known, &field("version"))?;
     let software = catalogue.package(own, &chosen.name).await?;
     let cluster = cluster
         .name

@@ -182,7 +182,7 @@ mod tests {
             ..Default::default()
         }));
         let spec = wish.expect("a spec");
-        let software = upm_proto::resource::v1::Software::default();
+        let software = crate::spec::tests::software();
         let mut spec = spec.resolve("c", &software).expect("no parameters");
         spec.placement = placement;
         spec

@@ -27,15 +27,6 @@ use upm_proto::hub::v1::Key;
 
 use crate::spec::{DataLoss, Placement, RedisSpec};
 
-/// Port of the servers.
-pub(crate) const PORT: i32 = 6379;
-/// The user whose password is generated; also its key in the Secret.
-pub(crate) const USER: &str = "default";
-/// With whose password members follow each other: whoever knows that of [`USER`] must not pass for a replica that acknowledges.
-const REPLICATION_USER: &str = "upm-replica";
-const DATA: &str = "data";
-const DATA_PATH: &str = "/data";
-
 /// The UnitSet and the RedisReplication of a service.
 pub(crate) fn intents(
     spec: &RedisSpec,
@@ -52,7 +43,7 @@ pub(crate) fn intents(
     };
     let units = UnitSet {
         metadata: metadata(names),
-        spec: unit_set(spec, shape, names, package),
+        spec: unit_set(spec, shape, names, package)?,
         status: None,
     };
     let replication = RedisReplication {
@@ -83,12 +74,13 @@ fn unit_set(
     shape: &Shape,
     names: &ServiceName,
     package: &Package,
-) -> UnitSetSpec {
+) -> Result<UnitSetSpec, Error> {
+    let manifest = package.manifest()?;
     let amounts = BTreeMap::from([
         ("cpu".to_owned(), Quantity(spec.cpu.clone())),
         ("memory".to_owned(), Quantity(spec.memory.clone())),
     ]);
-    UnitSetSpec {
+    Ok(UnitSetSpec {
         type_: package.type_.clone(),
         edition: Some(package.edition.clone()).filter(|edition| !edition.is_empty()),
         version: package.version.clone(),
@@ -106,15 +98,20 @@ fn unit_set(
             Placement::SpreadPreferred => PodAntiAffinityPreset::Soft,
             Placement::SpreadRequired => PodAntiAffinityPreset::Hard,
         }),
-        storage: vec![Storage {
-            name: DATA.to_owned(),
-            size: Quantity(spec.volume_size.clone()),
-            storage_class_name: spec.storage_class.clone(),
-            mount_path: DATA_PATH.to_owned(),
-        }],
+        storage: manifest
+            .storage
+            .into_iter()
+            .map(|need| Storage {
+                name: need.name,
+                size: Quantity(spec.volume_size.clone()),
+                storage_class_name: spec.storage_class.clone(),
+                mount_path: need.mount_path,
+            })
+            .collect(),
+        // a password for each: whoever knows that of the clients' user must not pass for a replica that acknowledges
         generated_secret: Some(GeneratedSecret {
             name: names::credentials(&names.service),
-            keys: vec![USER.to_owned(), REPLICATION_USER.to_owned()],
+            keys: manifest.users,
         }),
         volume_retention_policy: match shape.volumes {
             shape::Volumes::Retain => VolumeRetentionPolicy::Retain,
@@ -126,32 +123,33 @@ fn unit_set(
             shape::RetainedVolumes::Discard => RetainedVolumes::Discard,
         },
         ..Default::default()
-    }
+    })
 }
 
 /// The first unit is the source until an election or a switchover names another; the spec is not changed then.
 fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisReplicationSpec {
     let host = |ordinal| names::unit_host(&names.service, ordinal, &names.project);
+    let port = i32::from(spec.access.port);
     let members = i32::try_from(shape.members).unwrap_or(i32::MAX);
     let wish = shape.switchover.as_ref();
     RedisReplicationSpec {
         source: Node {
             name: names::unit_name(&names.service, 0),
             host: host(0),
-            port: PORT,
+            port,
             ..Default::default()
         },
         replica: (1..members)
             .map(|ordinal| ReplicaNode {
                 name: names::unit_name(&names.service, ordinal),
                 host: host(ordinal),
-                port: PORT,
+                port,
                 ..Default::default()
             })
             .collect(),
         secret: RedisSecret {
             name: names::credentials(&names.service),
-            redis: USER.to_owned(),
+            redis: spec.access.user.clone(),
         },
         failover: wish.and_then(|wish| {
             Some(Failover {
@@ -185,8 +183,10 @@ mod tests {
     use crds::Validate;
     use proptest::prelude::*;
 
+    use engine::Manifest;
+
     use super::*;
-    use crate::spec::Wish;
+    use crate::spec::{Wish, tests::software};
 
     fn package() -> Package {
         Package {
@@ -199,6 +199,7 @@ mod tests {
             config_template: String::new(),
             config_value: String::new(),
             pod_template: String::new(),
+            manifest: Manifest::of(&software()).to_json().unwrap(),
             create_us: 0,
         }
     }
@@ -208,13 +209,9 @@ mod tests {
             members,
             ..Default::default()
         };
-        let software = upm_proto::resource::v1::Software {
-            version: "7.0.15".into(),
-            ..Default::default()
-        };
         Wish::parse(Some(&wanted))
             .unwrap()
-            .resolve("c", &software)
+            .resolve("c", &software())
             .unwrap()
     }
 
@@ -231,7 +228,7 @@ mod tests {
                 volumes: if delete { shape::Volumes::Delete } else { shape::Volumes::Retain },
                 ..Shape::default()
             };
-            let made = unit_set(&spec(3), &shape, &names(), &package());
+            let made = unit_set(&spec(3), &shape, &names(), &package()).unwrap();
             prop_assert_eq!(made.validate(), vec![]);
             let made = replication(&spec(3), &shape, &names());
             prop_assert_eq!(made.validate(), vec![]);

@@ -30,7 +30,7 @@ pub(crate) fn service(
         labels: service.labels.clone().into_iter().collect(),
         description: service.description.clone(),
         deletion_policy: to_policy(service.deletion_policy).into(),
-        status: Some(status::view(service, spec.members, observed)),
+        status: Some(status::view(service, &spec, observed)),
         create_time: Some(time::timestamp(service.create_us)),
         update_time: Some(time::timestamp(service.update_us)),
     })

@@ -16,6 +16,7 @@ pub(crate) struct Redis;
 impl Engine for Redis {
     const KIND: &'static str = "redis";
     const COLLECTION: &'static str = "redisServices";
+    const TYPES: &'static [&'static str] = &["redis"];
     const SPEC_VERSION: i32 = 1;
     type Spec = RedisSpec;
 

@@ -43,6 +43,7 @@ pub(crate) fn package() -> Package {
             "apiVersion: v1\nkind: PodTemplate\nmetadata: {name: x, annotations: {a: b}}\n\
                        template: {spec: {containers: [{name: toy, image: toy}]}}\n"
                 .into(),
+        manifest: "{}".into(),
         create_us: 0,
     }
 }
@@ -50,6 +51,7 @@ pub(crate) fn package() -> Package {
 impl Engine for Toy {
     const KIND: &'static str = "toy";
     const COLLECTION: &'static str = "toyServices";
+    const TYPES: &'static [&'static str] = &["toy"];
     const SPEC_VERSION: i32 = 1;
     type Spec = ToySpec;
 

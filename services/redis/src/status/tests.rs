@@ -9,20 +9,29 @@ use serde_json::{Value, json};
 use upm_proto::hub::v1 as hub;
 
 use super::*;
-use crate::{intents::intents, spec::Wish};
+use crate::{
+    intents::intents,
+    redis::Redis,
+    spec::{Wish, tests::software},
+};
+
+/// As clients see a service that wants so many members.
+fn as_shown(service: &Service, members: u32, observed: Option<&Observed>) -> pb::RedisStatus {
+    let spec = RedisSpec {
+        members,
+        ..engine::spec_of::<Redis>(service).unwrap()
+    };
+    view(service, &spec, observed)
+}
 
 pub(crate) fn service(members: u32) -> Service {
     let wanted = pb::RedisSpec {
         members: 3,
         ..Default::default()
     };
-    let software = upm_proto::resource::v1::Software {
-        version: "7.0.15".into(),
-        ..Default::default()
-    };
     let spec = Wish::parse(Some(&wanted))
         .unwrap()
-        .resolve("c", &software)
+        .resolve("c", &software())
         .unwrap();
     let package = engine::Package {
         name: "redis-7.0.15-0123456789ab".into(),
@@ -34,6 +43,7 @@ pub(crate) fn service(members: u32) -> Service {
         config_template: String::new(),
         config_value: String::new(),
         pod_template: String::new(),
+        manifest: engine::Manifest::of(&software()).to_json().unwrap(),
         create_us: 0,
     };
     let name = ServiceName::new("p", "redisServices", "demo");
@@ -157,7 +167,7 @@ fn shows_roles_addresses_and_versions() {
         replication(1, &[UP; 3], true),
         true,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert_eq!(shown.state(), pb::ServiceState::Ready, "{shown:#?}");
     assert_eq!((shown.primary.as_str(), shown.epoch), ("demo-1", 4));
     assert_eq!(shown.readwrite_address, "demo-readwrite.p.svc:6379");
@@ -195,7 +205,7 @@ fn says_which_member_does_not_do_its_part() {
         replication(0, &[UP, UP, (false, -1)], true),
         true,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert_eq!(shown.state(), pb::ServiceState::Degraded);
     assert!(
         shown.message.contains("2 of 3") && shown.message.contains("demo-2"),
@@ -213,7 +223,7 @@ fn a_service_without_writes_is_unavailable_and_says_why() {
         replication(0, &[UP; 3], false),
         true,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert_eq!(shown.state(), pb::ServiceState::Unavailable);
     assert!(
         shown.message.contains("1 of 2 acknowledge"),
@@ -231,9 +241,9 @@ fn tells_old_news_as_old_and_no_news_as_none() {
         replication(0, &[UP; 3], true),
         false,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert!(!shown.agent_connected && shown.message.contains("reported last"));
-    let shown = view(&service, 3, None);
+    let shown = as_shown(&service, 3, None);
     assert_eq!(shown.state(), pb::ServiceState::Degraded);
     assert!(shown.message.contains("hub"));
     assert_eq!(shown.members.len(), 3);
@@ -245,7 +255,7 @@ fn a_source_that_was_not_chosen_is_no_primary() {
     let mut status = replication(0, &[UP; 2], true);
     status["topology"]["demo-1"]["role"] = json!("Source");
     let seen = observed(&service, units(&[true; 2]), status, true);
-    let shown = view(&service, 2, Some(&seen));
+    let shown = as_shown(&service, 2, Some(&seen));
     assert_eq!(shown.members[1].role(), pb::MemberRole::Parked);
 }
 
@@ -366,7 +376,7 @@ fn takes_a_report_that_is_no_object_for_none() {
         );
         seen.objects[1].status.as_mut().unwrap().json = text.as_bytes().to_vec().into();
         assert_eq!(
-            view(&service, 3, Some(&seen)).state(),
+            as_shown(&service, 3, Some(&seen)).state(),
             pb::ServiceState::Unavailable,
             "{text}"
         );
@@ -399,7 +409,7 @@ proptest! {
     fn there_is_never_more_than_one_primary(primary in 0_usize..3, links in proptest::collection::vec((any::<bool>(), 0_i64..4), 3), ready in proptest::collection::vec(any::<bool>(), 3)) {
         let service = service(3);
         let seen = observed(&service, units(&ready), replication(primary, &links, true), true);
-        let shown = view(&service, 3, Some(&seen));
+        let shown = as_shown(&service, 3, Some(&seen));
         let primaries = shown.members.iter().filter(|member| member.role() == pb::MemberRole::Primary).count();
         prop_assert_eq!(primaries, 1);
         let well = shown.members.iter().all(|member| member.ready && member.link_up);
@@ -411,7 +421,7 @@ proptest! {
         let service = service(3);
         let mut seen = observed(&service, units(&[true; 3]), replication(0, &[UP; 3], true), true);
         seen.objects[1].status.as_mut().unwrap().json = text.into_bytes().into();
-        view(&service, 3, Some(&seen));
+        as_shown(&service, 3, Some(&seen));
         replication_ready(&service, &seen);
     }
 }

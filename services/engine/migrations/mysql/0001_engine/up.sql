@@ -63,6 +63,7 @@ CREATE TABLE packages (
     config_template MEDIUMTEXT NOT NULL,
     config_value    MEDIUMTEXT NOT NULL,
     pod_template    MEDIUMTEXT NOT NULL,
+    manifest        MEDIUMTEXT NOT NULL,
     create_us       BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 CREATE TABLE departed (

@@ -63,6 +63,7 @@ CREATE TABLE packages (
     config_template TEXT NOT NULL,
     config_value    TEXT NOT NULL,
     pod_template    TEXT NOT NULL,
+    manifest        TEXT NOT NULL,
     create_us       BIGINT NOT NULL
 );
 CREATE TABLE departed (
