@@ -18,7 +18,7 @@ diesel::table! {
         message -> Text,
         operation -> Text,
         package -> Text,
-        shape -> Text,
+        desired -> Text,
         intents -> Text,
         retained -> Nullable<Text>,
         create_us -> BigInt,

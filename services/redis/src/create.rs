@@ -4,8 +4,8 @@ use engine::{
     DeletionPolicy, Error, Package, Services,
     accept::{Acceptance, Change, NewService, Request},
     choose::{self, Wanted},
+    desired::{Input, RetainedVolumes},
     names::{Parent, ServiceName, refuse_service_id},
-    shape::{Input, RetainedVolumes},
 };
 use mesh::{Context, FieldViolation};
 use serde_json::json;
@@ -62,7 +62,7 @@ pub(crate) async fn create(
         .unwrap_or_else(|| store::ids::random_id("redis").replace('-', ""));
     let name = ServiceName::new(&parsed.project, Redis::COLLECTION, &id);
     let input = Input {
-        members: spec.members,
+        units: engine::units(&Redis::pools(&spec)),
         retained: parsed.retained,
         ..Input::default()
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{DeletionPolicy, Error, Observed, Service, Told, rfc3339, shape::RetainedVolumes};
+use engine::{DeletionPolicy, Error, Observed, Service, Told, desired::RetainedVolumes, rfc3339};
 use prost::Message;
 use serde_json::{Value, json};
 use store::time;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::quantity;
-use engine::{Access, Manifest, parameters};
+use engine::{Access, Manifest, parameters, pool::Placement};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use mesh::FieldViolation;
 use serde::{Deserialize, Serialize};
@@ -52,13 +52,6 @@ pub(crate) struct RedisSpec {
 pub(crate) enum DataLoss {
     Never,
     Bounded,
-}
-
-/// Where members may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Placement {
-    SpreadPreferred,
-    SpreadRequired,
 }
 
 /// A spec as far as it can be understood without the catalogue.

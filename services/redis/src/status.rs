@@ -7,11 +7,11 @@ use crds::{
     redis_replication::{Member, Refusal, Role},
     unit_set::UnitSummary,
 };
-use engine::{Life, Observed, Predicate, Primary, Service, UNIT_SET_KIND};
+use engine::{Life, Observed, Predicate, Primary, Service, UNIT_SET_KIND, desired::MAIN};
 use upm_proto::redis::v1 as pb;
 
 pub(crate) use self::predicates::{
-    best_replica, replication_ready, switchover, target_ready, writable,
+    best_replica, check, replication_ready, switchover, target_ready, writable,
 };
 use crate::spec::RedisSpec;
 
@@ -127,7 +127,9 @@ fn member_list(
     replication: Option<&RedisReplicationStatus>,
 ) -> Vec<pb::RedisMember> {
     let reported = units.map_or(0, |units| units.unit_statuses.len());
-    let count = reported.max(service.shape.units as usize).min(64);
+    let count = reported
+        .max(service.desired.units_of(MAIN) as usize)
+        .min(64);
     (0..count)
         .map(|ordinal| {
             let name = names::unit_name(&service.name.service, ordinal as i32);

@@ -1,8 +1,9 @@
 use engine::{
-    DeletionPolicy, Switchover,
-    intent::{Marks, Part, mark},
+    DeletionPolicy, Engine as _, Switchover,
+    desired::{self, DesiredState, MAIN, RetainedVolumes, SwitchoverRequest},
+    intent::{IntentTemplate, Marks, Part, mark},
     names::ServiceName,
-    shape::{Shape, SwitchoverWish},
+    pool,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -10,10 +11,19 @@ use upm_proto::hub::v1 as hub;
 
 use super::*;
 use crate::{
-    intents::intents,
     redis::Redis,
     spec::{Wish, tests::software},
 };
+
+/// A change of the primary to `demo-1` that was asked for.
+fn asked(id: &str, accept_loss: Option<&str>) -> SwitchoverRequest {
+    let to = desired::Switchover {
+        target: "demo-1".into(),
+        expected_epoch: 3,
+        accept_loss: accept_loss.map(str::to_owned),
+    };
+    to.requested(id)
+}
 
 /// As clients see a service that wants so many members.
 fn as_shown(service: &Service, members: u32, observed: Option<&Observed>) -> pb::RedisStatus {
@@ -47,18 +57,15 @@ pub(crate) fn service(members: u32) -> Service {
         create_us: 0,
     };
     let name = ServiceName::new("p", "redisServices", "demo");
-    let shape = Shape {
-        units: members,
-        members,
-        served: true,
-        ..Shape::default()
-    };
+    let units = [(MAIN.to_owned(), members)].into();
+    let mut desired = DesiredState::of(&units, RetainedVolumes::Refuse);
+    desired.topology.served = true;
+    let set = &Redis::pools(&spec)[0];
+    let set = pool::unit_set(set, &desired.pools[MAIN], &name, &package).unwrap();
+    let mut intents = Redis::topology(&spec, &desired, &name).unwrap();
+    intents.push(IntentTemplate::of(Part::Pool(MAIN.to_owned()), &set).unwrap());
     let mut marks = Marks::new();
-    mark(
-        &mut marks,
-        &intents(&spec, &shape, &name, &package).unwrap(),
-        uuid_of,
-    );
+    mark(&mut marks, &intents, uuid_of);
     Service {
         name,
         engine: "redis".into(),
@@ -74,7 +81,7 @@ pub(crate) fn service(members: u32) -> Service {
         message: String::new(),
         operation: String::new(),
         package: package.name,
-        shape,
+        desired,
         marks,
         retained: None,
         create_us: 1,
@@ -94,7 +101,7 @@ pub(crate) fn observed(
     connected: bool,
 ) -> Observed {
     let object = |part: Part, mut status: Value| {
-        let mark = service.wanted(part).next().unwrap();
+        let mark = service.wanted(&part).next().unwrap();
         status["observedGeneration"] = json!(1);
         hub::Object {
             key: Some(hub::Key::from(&mark.key)),
@@ -115,8 +122,8 @@ pub(crate) fn observed(
     };
     Observed {
         objects: vec![
-            object(Part::Units, units),
-            object(Part::Replication, replication),
+            object(Part::Pool(MAIN.to_owned()), units),
+            object(Part::Topology, replication),
         ],
     }
 }
@@ -306,18 +313,13 @@ fn counts_linked_replicas_and_names_the_others() {
 #[test]
 fn a_switchover_ends_only_under_its_own_request_id() {
     let service = service(3);
-    let wish = |id: &str| SwitchoverWish {
-        request_id: id.into(),
-        target: "demo-1".into(),
-        expected_epoch: 3,
-        accept_loss: None,
-    };
+    let asked = |id: &str| asked(id, None);
     let mut status = replication(1, &[UP; 3], true);
     status["lastSwitchover"] = json!({"requestId": "a", "result": "Succeeded"});
     let seen = observed(&service, units(&[true; 3]), status.clone(), true);
-    assert_eq!(switchover(&service, &wish("a"), &seen), Switchover::Done);
+    assert_eq!(switchover(&service, &asked("a"), &seen), Switchover::Done);
     assert!(matches!(
-        switchover(&service, &wish("b"), &seen),
+        switchover(&service, &asked("b"), &seen),
         Switchover::Waiting(_)
     ));
     status["lastSwitchover"] =
@@ -327,18 +329,13 @@ fn a_switchover_ends_only_under_its_own_request_id() {
         reason: "STALE_EPOCH".into(),
         message: "at 4".into(),
     };
-    assert_eq!(switchover(&service, &wish("a"), &seen), failed);
+    assert_eq!(switchover(&service, &asked("a"), &seen), failed);
 }
 
 #[test]
 fn failover_ends_only_with_the_loss_that_was_accepted() {
     let service = service(3);
-    let wish = SwitchoverWish {
-        request_id: "a".into(),
-        target: "demo-1".into(),
-        expected_epoch: 3,
-        accept_loss: Some("loss-a".into()),
-    };
+    let asked = asked("a", Some("loss-a"));
     let after = |change: &dyn Fn(&mut Value)| {
         let mut status = replication(0, &[UP; 3], false);
         status["epoch"] = json!(3);
@@ -346,7 +343,7 @@ fn failover_ends_only_with_the_loss_that_was_accepted() {
         status["refusal"] = json!({"candidate": "demo-1", "loss": "10 bytes", "lossId": "loss-a"});
         change(&mut status);
         let seen = observed(&service, units(&[true; 3]), status, true);
-        switchover(&service, &wish, &seen)
+        switchover(&service, &asked, &seen)
     };
     assert!(matches!(after(&|_| ()), Switchover::Waiting(_)));
     let other = after(&|status| status["refusal"]["lossId"] = json!("loss-b"));

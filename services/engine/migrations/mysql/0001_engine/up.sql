@@ -15,7 +15,7 @@ CREATE TABLE services (
     message         MEDIUMTEXT NOT NULL,
     operation       VARCHAR(128) NOT NULL,
     package         VARCHAR(128) NOT NULL,
-    shape           MEDIUMTEXT NOT NULL,
+    desired         MEDIUMTEXT NOT NULL,
     intents         MEDIUMTEXT NOT NULL,
     retained        MEDIUMTEXT,
     create_us       BIGINT NOT NULL,
