@@ -1,10 +1,11 @@
 //! The API of UPM: messages, clients and servers of every package, the descriptor set, and the table of method policies.
 //!
 //! Everything under `gen/` is made by `upm-codegen` and committed; a test fails when it is stale. This crate decides nothing;
-//! [`ledger`] is the arithmetic that both ends of the ledger stream must do alike.
+//! [`kinds`] is the table of Kubernetes kinds, [`ledger`] is the arithmetic that both ends of the ledger stream must do alike.
 
 pub mod codec;
 pub mod file;
+pub mod kinds;
 pub mod ledger;
 pub mod mutation;
 pub mod policy;

@@ -7,14 +7,13 @@ use std::{
 };
 
 use upm_crds::names;
-use upm_proto::hub::v1::Key;
+use upm_proto::{
+    hub::v1::Key,
+    kinds::{Kind, Scope},
+};
 
 /// Objects of the agent itself: never an intent's.
 const OWN: &str = "upm-agent";
-/// Kinds of other groups that an intent may be, only where packages live.
-const PACKAGE_KINDS: [&str; 2] = ["ConfigMap", "PodTemplate"];
-/// The kinds of the engine that live in a namespace and are intents. A Unit is not: it carries a whole pod, and only the cube writes it.
-const ENGINE_KINDS: [&str; 2] = ["UnitSet", "RedisReplication"];
 
 /// The local policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,29 +135,22 @@ impl Policy {
         if !named || !is_name(&key.name) {
             return refuse("namespace or name is none");
         }
-        match (key.group.as_str(), key.kind.as_str()) {
-            (names::GROUP, "Project") if key.namespace.is_empty() => {
-                if is_reserved(&key.name) {
-                    return refuse("the name is reserved");
-                }
-                Ok(())
+        let Some(kind) = Kind::find(&key.group, &key.kind).filter(|kind| kind.intent) else {
+            return refuse("not a kind of the platform");
+        };
+        match kind.scope {
+            Scope::Cluster if !key.namespace.is_empty() => refuse("the kind has no namespace"),
+            Scope::Cluster if is_reserved(&key.name) => refuse("the name is reserved"),
+            Scope::Project if key.namespace.is_empty() || is_reserved(&key.namespace) => {
+                refuse("not in this namespace")
             }
-            (names::GROUP, kind) if ENGINE_KINDS.contains(&kind) => {
-                if key.namespace.is_empty() || is_reserved(&key.namespace) {
-                    return refuse("not in this namespace");
-                }
-                Ok(())
+            Scope::Packages if key.namespace != self.system_namespace => {
+                refuse("only in the namespace of packages")
             }
-            ("", kind) if PACKAGE_KINDS.contains(&kind) => {
-                if key.namespace != self.system_namespace {
-                    return refuse("only in the namespace of packages");
-                }
-                if key.name.starts_with(OWN) || key.name.starts_with("kube-") {
-                    return refuse("the object is not the platform's");
-                }
-                Ok(())
+            Scope::Packages if key.name.starts_with(OWN) || key.name.starts_with("kube-") => {
+                refuse("the object is not the platform's")
             }
-            _ => refuse("not a kind of the platform"),
+            Scope::Cluster | Scope::Project | Scope::Packages => Ok(()),
         }
     }
 

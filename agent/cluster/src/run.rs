@@ -7,10 +7,9 @@ use kube::{Api, Client, Config, ResourceExt as _, config::KubeConfigOptions, con
 use rand::RngCore as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use upm_crds::names;
 use upm_mesh::Drain;
 use upm_operator::{Error, call, leader};
-use upm_proto::hub::v1 as pb;
+use upm_proto::{hub::v1 as pb, kinds::KINDS};
 
 use crate::{
     applier::{Applier, kinds::Kinds},
@@ -32,14 +31,6 @@ const LEASE: &str = "upm-agent";
 const SEEN: usize = 1024;
 /// Between two tries to ask the API server what it is.
 const ASK: Duration = Duration::from_secs(3);
-/// The kinds that Hello tells the hub of.
-const KINDS: [(&str, &str); 4] = [
-    ("v1alpha2", "UnitSet"),
-    ("v1alpha2", "Unit"),
-    ("v1alpha2", "Project"),
-    ("v1alpha1", "RedisReplication"),
-];
-
 /// Runs until the process drains.
 ///
 /// # Errors
@@ -115,12 +106,12 @@ async fn facts(
         match asked.await {
             Ok((Some(cluster_uid), k8s_version)) => {
                 let mut supported = Vec::new();
-                for (version, kind) in KINDS {
-                    if let Ok(found) = kinds.get(names::GROUP, version, kind).await {
+                for own in KINDS.iter().filter(|kind| kind.is_own()) {
+                    if let Ok(found) = kinds.get(own.group, own.version, own.kind).await {
                         supported.push(pb::KindSupport {
-                            group: names::GROUP.into(),
-                            version: version.into(),
-                            kind: kind.into(),
+                            group: own.group.into(),
+                            version: own.version.into(),
+                            kind: own.kind.into(),
                             schema_digest: Vec::new().into(),
                             namespaced: found.namespaced,
                         });

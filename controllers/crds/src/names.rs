@@ -1,9 +1,9 @@
 //! The names, labels and annotations that the parts of the engine agree on.
 
 /// API group of every kind.
-pub const GROUP: &str = "upm.syntropycloud.io";
+pub use upm_proto::kinds::GROUP;
 /// Where packages, the cluster CA and the agent live.
-pub const SYSTEM_NAMESPACE: &str = "upm-system";
+pub use upm_proto::kinds::PACKAGES as SYSTEM_NAMESPACE;
 /// The longest name of a set: `<set>-headless-svc`, `<set>-<i>-config-value` must stay within 63.
 pub const MAX_SET_NAME: usize = 45;
 /// The most units of one set.

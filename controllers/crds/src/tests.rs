@@ -1,10 +1,88 @@
 use std::fs;
 use std::path::PathBuf;
 
+use upm_proto::kinds::{KINDS, Kind, Scope};
+
 use super::*;
 
 fn chart() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../helm/upm-agent/crds")
+}
+
+/// The resources of rules in the agent's chart: lists of names that its templates include.
+fn rights() -> String {
+    let list = |wanted: &dyn Fn(&Kind) -> bool| {
+        let own = KINDS.iter().filter(|kind| kind.is_own() && wanted(kind));
+        own.map(|kind| kind.plural).collect::<Vec<_>>()
+    };
+    let all = list(&|_| true);
+    let below = |part: &str| {
+        let parts: Vec<String> = all
+            .iter()
+            .map(|plural| format!("{plural}/{part}"))
+            .collect();
+        parts.join(", ")
+    };
+    let lists = [
+        ("kinds", all.join(", ")),
+        ("kinds.status", below("status")),
+        ("kinds.finalizers", below("finalizers")),
+        (
+            "kinds.project",
+            list(&|kind| kind.scope == Scope::Project).join(", "),
+        ),
+        (
+            "kinds.projectIntents",
+            list(&|kind| kind.scope == Scope::Project && kind.intent).join(", "),
+        ),
+    ];
+    let mut text = String::from(
+        "{{- /* Generated from proto/src/kinds.rs. Do not edit: UPDATE=1 cargo test -p upm-crds */ -}}\n",
+    );
+    for (name, resources) in lists {
+        text += &format!("{{{{- define \"upm-agent.{name}\" -}}}}{resources}{{{{- end -}}}}\n");
+    }
+    text
+}
+
+#[test]
+fn the_charts_rights_are_those_of_the_table_of_kinds() {
+    let file = chart().join("../templates/_kinds.tpl");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&file, rights()).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&file).unwrap_or_default() == rights(),
+        "{} is stale: run UPDATE=1 cargo test -p upm-crds",
+        file.display()
+    );
+}
+
+#[test]
+fn the_table_of_kinds_has_every_definition_and_no_other() {
+    let row = |group: &str, version: &str, kind: &str, plural: &str, namespaced: bool| {
+        format!("{group}/{version} {kind} {plural} {namespaced}")
+    };
+    let mut defined: Vec<String> = all()
+        .iter()
+        .map(|crd| {
+            let (spec, names) = (&crd.spec, &crd.spec.names);
+            let version = &spec.versions[0].name;
+            let namespaced = spec.scope == "Namespaced";
+            row(&spec.group, version, &names.kind, &names.plural, namespaced)
+        })
+        .collect();
+    let mut listed: Vec<String> = KINDS
+        .iter()
+        .filter(|kind| kind.is_own())
+        .map(|kind| {
+            let namespaced = kind.scope == Scope::Project;
+            row(kind.group, kind.version, kind.kind, kind.plural, namespaced)
+        })
+        .collect();
+    defined.sort();
+    listed.sort();
+    assert_eq!(defined, listed);
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> String {

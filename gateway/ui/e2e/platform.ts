@@ -102,11 +102,13 @@ export class Platform {
 const REFUSED = `
 import hashlib, json, sqlite3, sys, time, uuid
 data, project, service = sys.argv[1:]
+DESIRED = {"pools": {"": {"units": 3}}, "topology": {"members": {"": 3}, "served": True}}
 now, agent, uid = time.time_ns() // 1000, "far", uuid.uuid4()
 group, kind = "upm.syntropycloud.io", "RedisReplication"
 name, key = f"projects/{project}/redisServices/{service}", f"{group}/{kind}/{project}/{service}"
 spec = dict(cluster=agent, version="7.0.15", members=3, cpu="500m", memory="256Mi", volume_size="1Gi",
-            storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred")
+            storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred",
+            access=dict(port=6379, user="default"))
 member = lambda role, **more: dict(host="h", port=6379, role=role, ready=True, **more)
 live = dict(metadata=dict(generation=1), status=dict(
     observedGeneration=1, epoch=4, phase="Refused", writable=False,
@@ -120,7 +122,7 @@ def insert(store, table, **row):
 with sqlite3.connect(f"{data}/redis.db") as store:
     insert(store, "services", name=name, project=project, service_id=service, engine="redis", uid=str(uuid.uuid4()), version=1, spec=json.dumps(spec),
            spec_version=1, labels="{}", description="", deletion_policy="KeepData", cluster=agent, life="Active", message="", operation="", package="",
-           shape=json.dumps(dict(units=3, members=3, served=True)), intents="{}", retained=None, create_us=now, update_us=now)
+           desired=json.dumps(DESIRED), intents="{}", retained=None, create_us=now, update_us=now)
 with sqlite3.connect(f"{data}/hub.db") as store:
     insert(store, "agents", id=agent, incarnation=str(uuid.uuid4()), approved=True, enrolled=True, revoked=False, epoch=1, replica="", connected_us=now,
            seen_us=now, build="", cluster_uid="", k8s_version="", head_rev=1, received_rev=1, durable_rev=1, compacted_rev=0, change_seq=2, purged_seq=0,
@@ -136,14 +138,16 @@ with sqlite3.connect(f"{data}/hub.db") as store:
 const SEED = `
 import json, sqlite3, sys, time, uuid
 file, project, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+DESIRED = {"pools": {"": {"units": 3}}, "topology": {"members": {"": 3}, "served": True}}
 now = time.time_ns() // 1000
 def row(n):
     service = f"service-{n:05}"
     spec = dict(cluster=f"cluster-{n % 40}", version="7.0.15", members=3, cpu="500m", memory="256Mi", volume_size="1Gi",
-                storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred")
+                storage_class=None, parameters={}, data_loss="Never", placement="SpreadPreferred",
+                access=dict(port=6379, user="default"))
     return (f"projects/{project}/redisServices/{service}", project, service, "redis", str(uuid.uuid4()), 1, json.dumps(spec), 1,
             json.dumps({"team": f"team-{n % 25}"}), f"number {n} of team-{n % 25}", "KeepData", f"cluster-{n % 40}",
-            "Failed" if n % 10 == 0 else "Active", "", "", "", json.dumps(dict(units=3, members=3, served=True)), "{}", None, now + n, now + n)
+            "Failed" if n % 10 == 0 else "Active", "", "", "", json.dumps(DESIRED), "{}", None, now + n, now + n)
 with sqlite3.connect(file) as store:
     store.executemany(f"INSERT INTO services VALUES ({','.join('?' * 21)})", [row(n) for n in range(count)])
 `;

@@ -3,7 +3,7 @@
 {{- end -}}
 
 {{- define "upm.modules" -}}
-operatorlog user auth hub resource redis gateway
+{{- keys .Values.modules | sortAlpha | join " " -}}
 {{- end -}}
 
 {{- define "upm.selector" -}}

@@ -457,7 +457,7 @@ pub struct Software {
     /// For example `7.0.15`.
     #[prost(string, tag = "4")]
     pub version: ::prost::alloc::string::String,
-    /// SHA-256 of the content, hex.
+    /// SHA-256 of content and manifest, hex.
     #[prost(string, tag = "5")]
     pub digest: ::prost::alloc::string::String,
     /// Whether new services may use it.
@@ -472,6 +472,51 @@ pub struct Software {
     /// For a strong check on update.
     #[prost(string, tag = "9")]
     pub etag: ::prost::alloc::string::String,
+    /// What its servers need and offer.
+    #[prost(message, optional, tag = "10")]
+    pub manifest: ::core::option::Option<PackageManifest>,
+}
+/// What the servers of a package need and offer: `package.yaml`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PackageManifest {
+    /// Name of the container that runs the server. It is the package's type, as is the key of the package's ConfigMaps.
+    #[prost(string, tag = "1")]
+    pub main_container: ::prost::alloc::string::String,
+    /// Ports of that container.
+    #[prost(message, repeated, tag = "2")]
+    pub ports: ::prost::alloc::vec::Vec<PackagePort>,
+    /// Volumes that each member brings.
+    #[prost(message, repeated, tag = "3")]
+    pub storage: ::prost::alloc::vec::Vec<PackageStorage>,
+    /// Users whose passwords are made in the cluster. The first is the one that clients get.
+    #[prost(string, repeated, tag = "4")]
+    pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Versions that a service of this version may be brought to in place, newest first.
+    #[prost(string, repeated, tag = "5")]
+    pub upgrades_to: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A port.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PackagePort {
+    /// For example `redis`; that of clients has the package's type as its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// 1 to 65535.
+    #[prost(int32, tag = "2")]
+    pub port: i32,
+}
+/// A volume of a member.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PackageStorage {
+    /// For example `data`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Where the server finds it.
+    #[prost(string, tag = "2")]
+    pub mount_path: ::prost::alloc::string::String,
+    /// The least size, a Kubernetes quantity; empty for none.
+    #[prost(string, tag = "3")]
+    pub minimum: ::prost::alloc::string::String,
 }
 /// One parameter.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -9,6 +9,7 @@ use store::{Connection, request_id, time};
 use crate::{
     Error,
     config::Config,
+    desired::{DesiredState, Input, RetainedPool, RetainedVolumes},
     engine::AnyEngine,
     intent::Marks,
     journal::Journal,
@@ -17,7 +18,6 @@ use crate::{
     package::{self, Package},
     plan::Plan,
     service::{self, DeletionPolicy, Life, Service},
-    shape::{Input, RetainedVolumes, Shape},
 };
 
 /// Which request it is, for doing it once.
@@ -181,12 +181,7 @@ fn create(
         message: String::new(),
         operation: operation.name.clone(),
         package: new.package.name.clone(),
-        shape: Shape {
-            units: acceptance.input.members,
-            members: acceptance.input.members,
-            retained: acceptance.input.retained,
-            ..Shape::default()
-        },
+        desired: DesiredState::of(&acceptance.input.units, acceptance.input.retained),
         marks: Marks::new(),
         retained: None,
         create_us: now,
@@ -206,7 +201,7 @@ fn create(
 /// newest data.
 pub(crate) fn refuse_retained(
     name: &str,
-    retained: &crate::shape::Retained,
+    retained: &crate::desired::Retained,
     wanted: &Input,
     cluster: &str,
 ) -> Result<(), Error> {
@@ -223,10 +218,13 @@ pub(crate) fn refuse_retained(
             cluster: retained.cluster.clone(),
         });
     }
-    if chosen == RetainedVolumes::Adopt && wanted.members < retained.members {
+    let fewer = |(id, left): (&String, &RetainedPool)| {
+        wanted.units.get(id).copied().unwrap_or_default() < left.units
+    };
+    if chosen == RetainedVolumes::Adopt && retained.pools.iter().any(fewer) {
         return Err(Error::DataLeftOut {
             name: name.to_owned(),
-            members: retained.members,
+            members: retained.members(),
         });
     }
     Ok(())
@@ -281,10 +279,6 @@ fn new_operation(around: &Surroundings, acceptance: &Acceptance, principal: &str
     let plan = &acceptance.plan;
     let kind = around.engine.kind();
     let id = store::ids::uuid7();
-    let mut input = acceptance.input.clone();
-    if let Some(wish) = &mut input.switchover {
-        wish.request_id.clone_from(&id);
-    }
     Operation {
         name: format!("operations/{kind}/{id}"),
         engine: kind.to_owned(),
@@ -293,7 +287,7 @@ fn new_operation(around: &Surroundings, acceptance: &Acceptance, principal: &str
         project: acceptance.name.project.clone(),
         principal: principal.to_owned(),
         traceparent: around.ctx.traceparent.clone(),
-        input,
+        input: acceptance.input.clone(),
         journal: Journal::of(plan),
         risk: plan.risk.clone(),
         on_failure: plan.on_failure,

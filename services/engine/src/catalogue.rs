@@ -161,28 +161,31 @@ impl Catalogue {
         }
     }
 
-    /// The packages of one type, without content, by name.
+    /// The packages of these types, without content.
     pub async fn software(
         &self,
         ctx: &mesh::Context,
-        kind: &str,
+        types: &[&str],
     ) -> Result<Vec<resource::Software>, Error> {
         let mut client = SoftwareServiceClient::new(self.channel.clone());
         let mut software = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = resource::ListSoftwareRequest {
-                page_size: 1000,
-                page_token,
-                filter: format!("type=\"{kind}\""),
-            };
-            let page = bounded(CALL, client.list_software(ctx.forward(request))).await?;
-            software.extend(page.software);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return Ok(software);
+        for type_ in types {
+            let mut page_token = String::new();
+            loop {
+                let request = resource::ListSoftwareRequest {
+                    page_size: 1000,
+                    page_token,
+                    filter: format!("type=\"{type_}\""),
+                };
+                let page = bounded(CALL, client.list_software(ctx.forward(request))).await?;
+                software.extend(page.software);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
             }
         }
+        Ok(software)
     }
 
     /// One package with its content.

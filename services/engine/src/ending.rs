@@ -1,12 +1,12 @@
 //! What the end of a step and the end of an operation change in the service's row. Pure.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 
 use crate::{
+    desired::{DesiredState, Input, Retained, RetainedPool, RetainedVolumes, Volumes},
     intent::Part,
     operation::{Operation, State},
     service::{Life, Service},
-    shape::{Input, Retained, RetainedVolumes, Shape, Volumes},
     steps::Effect,
 };
 
@@ -22,10 +22,8 @@ pub(crate) enum RowChange {
 /// Facts of the engine that an ending needs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Facts {
-    /// The spec with the number of members of the operation's input.
-    pub(crate) scaled_spec: Value,
-    /// Size of each data volume.
-    pub(crate) volume_size: String,
+    /// Size of each data volume, by the pools' ids.
+    pub(crate) volume_sizes: BTreeMap<String, String>,
     /// Now, microseconds UTC.
     pub(crate) now_us: i64,
 }
@@ -40,14 +38,15 @@ pub(crate) fn after_step(
     match effect {
         Effect::None => {}
         Effect::Life(life) => service.life = *life,
-        Effect::Members(_) => {
-            service.spec = facts.scaled_spec.clone();
+        Effect::Spec(spec) => {
+            service.spec = spec.clone();
             service.version += 1;
         }
         Effect::Depart => {
-            let had_units = service.marked(Part::Units).next().is_some();
-            if operation.input.volumes == Volumes::Retain && had_units {
-                let retained = left_behind(&service, facts);
+            let mut retained = left_behind(&service, facts);
+            let had_units = |id: &String| service.marked(&Part::Pool(id.clone())).next().is_some();
+            retained.pools.retain(|id, _| had_units(id));
+            if operation.input.volumes == Volumes::Retain && !retained.pools.is_empty() {
                 return RowChange::Update(Box::new(retire(service, retained)));
             }
             return RowChange::Forget;
@@ -89,13 +88,14 @@ pub(crate) fn after_end(mut service: Service, operation: &Operation, facts: &Fac
 
 /// A creation that was undone leaves nothing, except volumes that may hold somebody's data.
 fn undone_creation(service: Service, input: &Input, facts: &Facts) -> RowChange {
-    if service.shape.volumes == Volumes::Delete {
+    let mut pools = service.desired.pools.values();
+    if pools.all(|pool| pool.volumes == Volumes::Delete) {
         return RowChange::Forget;
     }
     if let Some(earlier) = input.earlier.clone() {
         return RowChange::Update(Box::new(retire(service, earlier)));
     }
-    if service.shape.served || input.retained == RetainedVolumes::Adopt {
+    if service.desired.topology.served || input.retained == RetainedVolumes::Adopt {
         let retained = left_behind(&service, facts);
         return RowChange::Update(Box::new(retire(service, retained)));
     }
@@ -105,8 +105,19 @@ fn undone_creation(service: Service, input: &Input, facts: &Facts) -> RowChange 
 fn left_behind(service: &Service, facts: &Facts) -> Retained {
     Retained {
         cluster: service.cluster.clone(),
-        members: service.shape.units,
-        size: facts.volume_size.clone(),
+        pools: service
+            .desired
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.volumes == Volumes::Retain)
+            .map(|(id, pool)| {
+                let left = RetainedPool {
+                    units: pool.units,
+                    size: facts.volume_sizes.get(id).cloned().unwrap_or_default(),
+                };
+                (id.clone(), left)
+            })
+            .collect(),
         since_us: facts.now_us,
     }
 }
@@ -116,7 +127,7 @@ fn retire(mut service: Service, retained: Retained) -> Service {
     service.life = Life::Retained;
     service.operation.clear();
     service.message.clear();
-    service.shape = Shape::default();
+    service.desired = DesiredState::default();
     service.marks.clear();
     service.retained = Some(retained);
     service

@@ -1,18 +1,20 @@
 //! What an engine has to say about itself, so that everything else can be written once.
 
-use std::marker::PhantomData;
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     Error, Predicate,
-    intent::IntentTemplate,
+    desired::{DesiredState, SwitchoverRequest, Units},
+    intent::{IntentTemplate, Part},
     names::ServiceName,
     observed::Observed,
-    package::Package,
+    package::{self, Package},
+    pool::{self, Pool},
     service::Service,
-    shape::{Shape, SwitchoverWish},
+    steps::Check,
 };
 
 /// A kind of data service. Everything here is pure: no clock, no client, no randomness.
@@ -21,42 +23,30 @@ pub trait Engine: Send + Sync + 'static {
     const KIND: &'static str;
     /// `redisServices`: the collection in resource names.
     const COLLECTION: &'static str;
+    /// Types of the packages that it runs, such as `redis`.
+    const TYPES: &'static [&'static str];
     /// Version of [`Engine::Spec`]'s stored form.
     const SPEC_VERSION: i32;
     /// What the user wants, parsed.
     type Spec: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
 
-    /// The service's own objects in its cluster: a UnitSet, a replication resource.
-    fn intents(
+    /// The units that the spec wants, by pools. The UnitSets are made of them.
+    fn pools(spec: &Self::Spec) -> Vec<Pool>;
+
+    /// What makes a service out of running units: a replication resource, say.
+    fn topology(
         spec: &Self::Spec,
-        shape: &Shape,
+        desired: &DesiredState,
         names: &ServiceName,
-        package: &Package,
     ) -> Result<Vec<IntentTemplate>, Error>;
 
-    /// How many members the spec wants.
-    fn members(spec: &Self::Spec) -> u32;
+    /// What holds of a check that is the engine's own: [`Check::TopologyReady`], [`Check::Writable`], [`Check::Engine`].
+    fn check(check: &Check, service: &Service, observed: &Observed) -> Vec<Predicate>;
 
-    /// The spec with another number of members.
-    fn with_members(spec: Self::Spec, members: u32) -> Self::Spec;
-
-    /// Size of each member's data volume, a Kubernetes quantity.
-    fn volume_size(spec: &Self::Spec) -> String;
-
-    /// Whether the replication does what the shape says.
-    fn replication_ready(service: &Service, observed: &Observed) -> Vec<Predicate>;
-
-    /// Whether the service takes writes and every member follows.
-    fn writable(service: &Service, observed: &Observed) -> Vec<Predicate>;
-
-    /// Who takes writes; `None` while nobody does, or nothing is known.
-    fn primary(service: &Service, observed: &Observed) -> Option<Primary>;
-
-    /// The member that would lose nothing and wait least as the next primary, among the ordinals below `below`.
-    fn best_replica(service: &Service, observed: &Observed, below: u32) -> Option<String>;
-
-    /// How far a switchover is.
-    fn switchover(service: &Service, wish: &SwitchoverWish, observed: &Observed) -> Switchover;
+    /// How a primary is chosen, where the platform does; members of others elect by themselves.
+    fn elections() -> Option<&'static dyn Elections> {
+        None
+    }
 
     /// Whether `wanted` (a verb) cannot begin while `running` works on the service.
     fn conflicts(_running: &str, _wanted: &str) -> bool {
@@ -65,6 +55,31 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The resource as clients see it.
     fn resource(service: &Service, observed: Option<&Observed>) -> Result<prost_types::Any, Error>;
+}
+
+/// How a primary is chosen by the platform. Pure.
+pub trait Elections: Send + Sync {
+    /// Who takes writes; `None` while nobody does, or nothing is known.
+    fn primary(&self, service: &Service, observed: &Observed) -> Option<Primary>;
+
+    /// The member that would lose nothing and wait least as the next primary, among the ordinals below `below`.
+    fn best_replica(&self, service: &Service, observed: &Observed, below: u32) -> Option<String>;
+
+    /// How far a switchover is.
+    fn switchover(
+        &self,
+        service: &Service,
+        asked: &SwitchoverRequest,
+        observed: &Observed,
+    ) -> Switchover;
+}
+
+/// Units of each pool.
+pub fn units(pools: &[Pool]) -> Units {
+    pools
+        .iter()
+        .map(|pool| (pool.id.to_owned(), pool.units))
+        .collect()
 }
 
 /// Who takes writes.
@@ -97,19 +112,11 @@ pub enum Switchover {
 /// [`Engine`] without its spec type, so that runner and steps are compiled once.
 pub(crate) trait AnyEngine: Send + Sync {
     fn kind(&self) -> &'static str;
+    /// The service's own objects: a UnitSet for each pool, the topology.
     fn intents(&self, service: &Service, package: &Package) -> Result<Vec<IntentTemplate>, Error>;
-    fn with_members(&self, service: &Service, members: u32) -> Result<Value, Error>;
-    fn volume_size(&self, service: &Service) -> Result<String, Error>;
-    fn replication_ready(&self, service: &Service, observed: &Observed) -> Vec<Predicate>;
-    fn writable(&self, service: &Service, observed: &Observed) -> Vec<Predicate>;
-    fn primary(&self, service: &Service, observed: &Observed) -> Option<Primary>;
-    fn best_replica(&self, service: &Service, observed: &Observed, below: u32) -> Option<String>;
-    fn switchover(
-        &self,
-        service: &Service,
-        wish: &SwitchoverWish,
-        observed: &Observed,
-    ) -> Switchover;
+    fn volume_sizes(&self, service: &Service) -> Result<BTreeMap<String, String>, Error>;
+    fn check(&self, check: &Check, service: &Service, observed: &Observed) -> Vec<Predicate>;
+    fn elections(&self) -> Option<&'static dyn Elections>;
     fn conflicts(&self, running: &str, wanted: &str) -> bool;
     fn resource(
         &self,
@@ -127,45 +134,38 @@ impl<E: Engine> AnyEngine for Erased<E> {
     }
 
     fn intents(&self, service: &Service, package: &Package) -> Result<Vec<IntentTemplate>, Error> {
-        E::intents(
-            &spec_of::<E>(service)?,
-            &service.shape,
-            &service.name,
-            package,
-        )
+        let spec = spec_of::<E>(service)?;
+        let project = package::project(&service.name.project)?.key;
+        let mut intents = Vec::new();
+        for pool in E::pools(&spec) {
+            // one that was not asked for yet, or was taken away
+            let Some(desired) = service.desired.pools.get(pool.id) else {
+                continue;
+            };
+            let set = pool::unit_set(&pool, desired, &service.name, package)?;
+            let part = Part::Pool(pool.id.to_owned());
+            intents.push(IntentTemplate::of(part, &set)?);
+        }
+        intents.extend(E::topology(&spec, &service.desired, &service.name)?);
+        Ok(intents
+            .into_iter()
+            .map(|intent| intent.after([project.clone()]))
+            .collect())
     }
 
-    fn with_members(&self, service: &Service, members: u32) -> Result<Value, Error> {
-        spec_to_json::<E>(&E::with_members(spec_of::<E>(service)?, members))
+    fn volume_sizes(&self, service: &Service) -> Result<BTreeMap<String, String>, Error> {
+        let pools = E::pools(&spec_of::<E>(service)?).into_iter();
+        Ok(pools
+            .map(|pool| (pool.id.to_owned(), pool.volume_size))
+            .collect())
     }
 
-    fn volume_size(&self, service: &Service) -> Result<String, Error> {
-        Ok(E::volume_size(&spec_of::<E>(service)?))
+    fn check(&self, check: &Check, service: &Service, observed: &Observed) -> Vec<Predicate> {
+        E::check(check, service, observed)
     }
 
-    fn replication_ready(&self, service: &Service, observed: &Observed) -> Vec<Predicate> {
-        E::replication_ready(service, observed)
-    }
-
-    fn writable(&self, service: &Service, observed: &Observed) -> Vec<Predicate> {
-        E::writable(service, observed)
-    }
-
-    fn primary(&self, service: &Service, observed: &Observed) -> Option<Primary> {
-        E::primary(service, observed)
-    }
-
-    fn best_replica(&self, service: &Service, observed: &Observed, below: u32) -> Option<String> {
-        E::best_replica(service, observed, below)
-    }
-
-    fn switchover(
-        &self,
-        service: &Service,
-        wish: &SwitchoverWish,
-        observed: &Observed,
-    ) -> Switchover {
-        E::switchover(service, wish, observed)
+    fn elections(&self) -> Option<&'static dyn Elections> {
+        E::elections()
     }
 
     fn conflicts(&self, running: &str, wanted: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use mesh::{Classify, Details, FieldViolation, Kind, PreconditionViolation};
 
-use crate::{Predicate, shape::Retained};
+use crate::{Predicate, desired::Retained};
 
 /// Domain of the errors of data services.
 pub const DOMAIN: &str = "engine.upm";
@@ -44,7 +44,7 @@ pub enum Error {
     /// Volumes of an earlier service of this name exist and nobody chose what to do with them.
     #[error(
         "volumes of an earlier {name} exist on clusters/{} ({} x {}): set retained_data to ADOPT or DISCARD",
-        retained.cluster, retained.members, retained.size
+        retained.cluster, retained.members(), retained.size()
     )]
     DataRetained {
         /// Service name.
@@ -257,8 +257,8 @@ impl Classify for Error {
             }
             Self::DataRetained { name, retained } => Details::fact("service", name)
                 .with_fact("cluster", &retained.cluster)
-                .with_fact("members", retained.members.to_string())
-                .with_fact("size", &retained.size)
+                .with_fact("members", retained.members().to_string())
+                .with_fact("size", retained.size())
                 .with_fact("since", rfc3339(retained.since_us)),
             Self::DataElsewhere { name, cluster } => {
                 Details::fact("service", name).with_fact("cluster", cluster)

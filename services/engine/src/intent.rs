@@ -10,16 +10,16 @@ use upm_proto::hub::v1 as hub;
 use crate::Error;
 
 /// Which part of a service an object is. Steps write parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Part {
     /// The project's namespace; shared by the services of a project.
     Project,
     /// Template, values and PodTemplate of a software version; shared by all services that run it.
     Package,
-    /// The UnitSet.
-    Units,
-    /// The resource that makes replication out of running units.
-    Replication,
+    /// The UnitSet of the pool with this id.
+    Pool(String),
+    /// What makes a service out of running units.
+    Topology,
 }
 
 /// One object that a service wants in its cluster.
@@ -127,7 +127,7 @@ pub fn mark(marks: &mut Marks, templates: &[IntentTemplate], new_uid: impl Fn() 
             }
             Some(_) | None => {
                 let mark = Mark {
-                    part: template.part,
+                    part: template.part.clone(),
                     key: MarkKey::from(&template.key),
                     uid: new_uid(),
                     generation: 1,
@@ -291,7 +291,7 @@ mod tests {
             "metadata": {"name": "demo", "namespace": "p", "labels": null},
             "spec": {"units": units}, "status": {"readyUnits": 3},
         });
-        IntentTemplate::of(Part::Units, &object).unwrap()
+        IntentTemplate::of(Part::Pool(String::new()), &object).unwrap()
     }
 
     #[test]

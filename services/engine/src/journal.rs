@@ -71,7 +71,7 @@ impl Journal {
             .steps
             .iter()
             .map(|planned| Record {
-                step: planned.step,
+                step: planned.step.clone(),
                 description: planned.description.clone(),
                 expected_ms: planned.expected.as_millis() as i64,
                 point_of_no_return: planned.point_of_no_return,
@@ -183,7 +183,7 @@ impl Record {
     /// As clients see it.
     pub fn to_pb(&self) -> pb::Step {
         pb::Step {
-            name: self.step.name().to_owned(),
+            name: self.step.name.clone(),
             description: self.description.clone(),
             state: pb::StepState::from(self.state).into(),
             start_time: moment(self.start_us),
@@ -229,13 +229,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::OnFailure;
+    use crate::{plan::OnFailure, steps::Action};
 
     fn journal(steps: usize, point: usize) -> Journal {
         let mut plan = Plan::new("create", Duration::from_mins(1), OnFailure::Keep);
         for at in 0..steps {
             plan = plan.then(
-                Step::ALL[at % Step::ALL.len()],
+                Step::new(&format!("Step{at}"), Action::Release),
                 Duration::from_secs(1),
                 "does it",
             );

@@ -53,6 +53,17 @@ impl ServiceName {
     }
 }
 
+impl ServiceName {
+    /// Name of the UnitSet of a pool: the service's own name for the main one.
+    pub fn set(&self, pool: &str) -> String {
+        if pool == crate::desired::MAIN {
+            self.service.clone()
+        } else {
+            format!("{}-{pool}", self.service)
+        }
+    }
+}
+
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -87,6 +98,10 @@ impl Parent {
     }
 }
 
+/// Ids of the pools beside the main one. They have at most four letters, because they end names of UnitSets, and are never taken away:
+/// ids of services do not end in them.
+pub const POOLS: [&str; 2] = ["px", "ctl"];
+
 /// Why an id cannot name a service; `None` when it can. The form itself is the store's rule for ids.
 pub fn refuse_service_id(id: &str) -> Option<String> {
     if let Err(violation) = store::ids::resource_id(id) {
@@ -101,6 +116,12 @@ pub fn refuse_service_id(id: &str) -> Option<String> {
     if ends_in_number {
         return Some(format!(
             "{id:?} ends in -<digits>, as the names of units do"
+        ));
+    }
+    let pool = id.rsplit_once('-').map(|(_, tail)| tail);
+    if let Some(pool) = pool.filter(|tail| POOLS.contains(tail)) {
+        return Some(format!(
+            "{id:?} ends in -{pool}, as the names of UnitSets of pools do"
         ));
     }
     for suffix in ["-headless", "-svc"] {
@@ -148,6 +169,8 @@ mod tests {
             "demo-0",
             "x-headless",
             "x-svc",
+            "x-px",
+            "x-ctl",
             "default",
             "kube-x",
             "upm-x",
@@ -157,6 +180,14 @@ mod tests {
         ] {
             assert!(refuse_service_id(id).is_some(), "{id}");
         }
+    }
+
+    #[test]
+    fn pools_end_names_within_four_letters() {
+        let name = ServiceName::new("p", "toyServices", "demo");
+        assert_eq!(name.set(crate::desired::MAIN), "demo");
+        assert_eq!(name.set("px"), "demo-px");
+        assert!(POOLS.iter().all(|pool| pool.len() <= 4));
     }
 
     proptest! {

@@ -210,7 +210,7 @@ mod tests {
 
     fn mark(generation: u64) -> Mark {
         Mark {
-            part: Part::Units,
+            part: Part::Pool(String::new()),
             key: MarkKey {
                 group: "upm.syntropycloud.io".into(),
                 version: "v1alpha2".into(),

@@ -9,9 +9,9 @@ use upm_proto::google::rpc;
 
 pub(crate) use self::view::preview;
 use crate::{
+    desired::Input,
     journal::{Journal, State as StepState},
     plan::OnFailure,
-    shape::Input,
 };
 
 /// A durable operation.
@@ -219,7 +219,7 @@ impl Operation {
         let unmet = crate::predicate::unmet_in_words(&record.predicates);
         let details = Details {
             preconditions: crate::error::violations(&self.target, &record.predicates),
-            ..Details::fact("operation", &self.name).with_fact("step", record.step.name())
+            ..Details::fact("operation", &self.name).with_fact("step", &record.step.name)
         };
         mesh::status::to_rpc(&mesh::status::build(
             Kind::DeadlineExceeded,
@@ -227,7 +227,7 @@ impl Operation {
             "OPERATION_DEADLINE",
             format!(
                 "{} did not end before the operation's deadline: {unmet}",
-                record.step.name()
+                record.step.name
             ),
             &details,
         ))

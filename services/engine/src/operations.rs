@@ -312,7 +312,7 @@ fn past_the_point(operation: &Operation) -> Error {
         .steps
         .iter()
         .find(|record| record.point_of_no_return)
-        .map_or_else(String::new, |record| record.step.name().to_owned());
+        .map_or_else(String::new, |record| record.step.name.clone());
     Error::PastPointOfNoReturn {
         operation: operation.name.clone(),
         step,

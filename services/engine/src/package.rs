@@ -13,6 +13,7 @@ use upm_proto::resource::v1::Software;
 use crate::{
     Error,
     intent::{IntentTemplate, Part},
+    manifest::Manifest,
     schema::packages,
 };
 
@@ -38,6 +39,8 @@ pub struct Package {
     pub config_value: String,
     /// `PodTemplate`, YAML.
     pub pod_template: String,
+    /// [`Manifest`], JSON.
+    pub manifest: String,
     /// When the module saw it first, microseconds UTC.
     pub create_us: i64,
 }
@@ -66,7 +69,17 @@ impl Package {
             config_template: content.config_template.clone(),
             config_value: content.config_value.clone(),
             pod_template: content.pod_template.clone(),
+            manifest: Manifest::of(software).to_json()?,
             create_us: time::now_us(),
+        })
+    }
+
+    /// What its servers need and offer.
+    pub fn manifest(&self) -> Result<Manifest, Error> {
+        serde_json::from_str(&self.manifest).map_err(|source| Error::Decode {
+            what: "manifest",
+            name: self.name.clone(),
+            source,
         })
     }
 

@@ -18,7 +18,7 @@ diesel::table! {
         message -> Text,
         operation -> Text,
         package -> Text,
-        shape -> Text,
+        desired -> Text,
         intents -> Text,
         retained -> Nullable<Text>,
         create_us -> BigInt,
@@ -69,6 +69,7 @@ diesel::table! {
         config_template -> Text,
         config_value -> Text,
         pod_template -> Text,
+        manifest -> Text,
         create_us -> BigInt,
     }
 }

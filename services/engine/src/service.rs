@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    desired::{DesiredState, Retained, Volumes},
     intent::{Mark, Marks, Part},
     names::ServiceName,
-    shape::{Retained, Shape, Volumes},
 };
 
 /// A data service.
@@ -45,7 +45,7 @@ pub struct Service {
     /// Name of its software package in the cluster.
     pub package: String,
     /// Where its operations have brought it.
-    pub shape: Shape,
+    pub desired: DesiredState,
     /// Its intents.
     pub marks: Marks,
     /// What it left behind, when it is only that.
@@ -90,15 +90,13 @@ impl Service {
     }
 
     /// The marks of a part that are wanted, not deleted.
-    pub fn wanted(&self, part: Part) -> impl Iterator<Item = &Mark> {
-        self.marks
-            .values()
-            .filter(move |mark| mark.part == part && !mark.deleted)
+    pub fn wanted(&self, part: &Part) -> impl Iterator<Item = &Mark> {
+        self.marked(part).filter(|mark| !mark.deleted)
     }
 
     /// Every mark of a part.
-    pub fn marked(&self, part: Part) -> impl Iterator<Item = &Mark> {
-        self.marks.values().filter(move |mark| mark.part == part)
+    pub fn marked(&self, part: &Part) -> impl Iterator<Item = &Mark> {
+        self.marks.values().filter(move |mark| mark.part == *part)
     }
 }
 

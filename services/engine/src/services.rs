@@ -10,6 +10,7 @@ use crate::{
     Config, Error,
     accept::{self, Acceptance, Request, Surroundings},
     catalogue::Catalogue,
+    desired::{Input, Retained},
     engine::{Engine, Erased},
     failpoint::Failpoints,
     host::{Host, Signals},
@@ -21,7 +22,6 @@ use crate::{
     plan::Plan,
     runner,
     service::{self, Life, Service, model::Order},
-    shape::{Input, Retained},
     watch,
 };
 

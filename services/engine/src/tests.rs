@@ -2,5 +2,6 @@
 
 mod crash;
 mod life;
+mod pools;
 mod refusals;
 mod watching;

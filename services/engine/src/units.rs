@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crds::{UnitSetStatus, conditions};
 
-use crate::{Predicate, intent::Mark, observed::Observed, shape::Shape};
+use crate::{Predicate, desired::DesiredPool, intent::Mark, observed::Observed};
 
 /// Name of the UnitSet's kind.
 pub const KIND: &str = "UnitSet";
@@ -20,8 +20,8 @@ pub(crate) enum Foreign {
     Yes,
 }
 
-/// Whether all units of the shape exist, run what is wanted and are ready.
-pub(crate) fn ready(shape: &Shape, mark: &Mark, observed: &Observed) -> Vec<Predicate> {
+/// Whether all units of the pool exist, run what is wanted and are ready.
+pub(crate) fn ready(pool: &DesiredPool, mark: &Mark, observed: &Observed) -> Vec<Predicate> {
     let Some(status) = observed.current_status::<UnitSetStatus>(mark) else {
         return vec![Predicate::unmet(
             "UNITS_READY",
@@ -41,18 +41,18 @@ pub(crate) fn ready(shape: &Shape, mark: &Mark, observed: &Observed) -> Vec<Pred
             predicates.push(Predicate::new(name, condition.status == "True", words));
         }
     }
-    let wanted = i64::from(shape.units);
+    let wanted = i64::from(pool.units);
     let exist = i64::from(status.units) == wanted;
     let all = i64::from(status.ready_units) == wanted && i64::from(status.updated_units) == wanted;
     predicates.push(Predicate::new(
         "UNITS_READY",
         exist && all,
-        in_words(shape, &status),
+        in_words(pool, &status),
     ));
     if !(exist && all) {
         predicates.extend(causes(&status.conditions));
     }
-    if let Some(restarted_at) = &shape.restarted_at {
+    if let Some(restarted_at) = &pool.restarted_at {
         let restarted = status.restarted_at.as_ref() == Some(restarted_at);
         let words = if restarted {
             format!("all units were restarted for {restarted_at}")
@@ -86,13 +86,13 @@ fn causes(conditions: &[crds::Condition]) -> Vec<Predicate> {
     unmet.collect()
 }
 
-/// Whether the set has shrunk to the shape.
-pub(crate) fn shrunk(shape: &Shape, mark: &Mark, observed: &Observed) -> Predicate {
+/// Whether the set has shrunk to the pool.
+pub(crate) fn shrunk(pool: &DesiredPool, mark: &Mark, observed: &Observed) -> Predicate {
     match observed.current_status::<UnitSetStatus>(mark) {
         Some(status) => Predicate::new(
             "UNITS_REMOVED",
-            i64::from(status.units) == i64::from(shape.units),
-            format!("{} units exist, {} are wanted", status.units, shape.units),
+            i64::from(status.units) == i64::from(pool.units),
+            format!("{} units exist, {} are wanted", status.units, pool.units),
         ),
         None => Predicate::unmet(
             "UNITS_REMOVED",
@@ -117,8 +117,8 @@ pub(crate) fn foreign_volumes(mark: &Mark, observed: &Observed) -> (Foreign, Str
 }
 
 /// How many units exist and are ready, and what the others wait for.
-fn in_words(shape: &Shape, status: &UnitSetStatus) -> String {
-    let mut words = format!("{} of {} units ready", status.ready_units, shape.units);
+fn in_words(pool: &DesiredPool, status: &UnitSetStatus) -> String {
+    let mut words = format!("{} of {} units ready", status.ready_units, pool.units);
     if status.updated_units < status.ready_units {
         let _ = write!(words, ", {} up to date", status.updated_units);
     }
@@ -130,7 +130,7 @@ fn in_words(shape: &Shape, status: &UnitSetStatus) -> String {
             .unwrap_or(&unit.phase);
         let _ = write!(words, "; {}: {why}", unit.name);
     }
-    if i64::from(shape.units) < i64::from(status.units) {
+    if i64::from(pool.units) < i64::from(status.units) {
         let _ = write!(words, "; {} exist", status.units);
     }
     words

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::{
+    desired::{MAIN, PoolPatch, RetainedVolumes, Switchover, TopologyPatch, Units, Volumes},
+    intent::Part,
     names::ServiceName,
     plan::{OnFailure, Plan},
-    shape::{RetainedVolumes, Volumes},
-    steps::Step,
+    service::Life,
+    steps::{Action, Call, Check, Effect, Step, Undo},
 };
 
 /// How long things take with an engine, and what it is called.
@@ -29,12 +31,12 @@ pub struct Pace {
 const WRITE: Duration = Duration::from_millis(300);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Makes a service.
+/// Makes a service with these units.
 pub fn create(
     pace: &Pace,
     name: &ServiceName,
     cluster: &str,
-    members: u32,
+    units: &Units,
     retained: RetainedVolumes,
 ) -> Plan {
     let service = &name.service;
@@ -45,9 +47,15 @@ pub fn create(
             "new volumes in place of those that an earlier service left, which are removed"
         }
     };
-    Plan::new("create", 30 * MINUTE, OnFailure::Keep)
+    let mut plan = Plan::new("create", 30 * MINUTE, OnFailure::Keep)
         .then(
-            Step::ReserveService,
+            Step::new(
+                "ReserveService",
+                Action::Reserve {
+                    units: units.values().sum(),
+                    before: None,
+                },
+            ),
             WRITE,
             format!(
                 "record {service} at project {} and count its quota",
@@ -55,242 +63,423 @@ pub fn create(
             ),
         )
         .then(
-            Step::ApplyProject,
+            Step::new(
+                "ApplyProject",
+                Action::ApplyShared {
+                    part: Part::Project,
+                },
+            ),
             WRITE,
             format!("write namespace {} to cluster {cluster}", name.project),
         )
         .then(
-            Step::ApplyPackage,
+            Step::new(
+                "ApplyPackage",
+                Action::ApplyShared {
+                    part: Part::Package,
+                },
+            ),
             WRITE,
             "write the software package to the cluster",
-        )
-        .then(
-            Step::ApplyUnitSet,
+        );
+    for (pool, units) in units {
+        let patch = PoolPatch {
+            retained: Some(retained),
+            ..PoolPatch::units(*units)
+        };
+        plan = plan.then(
+            apply("ApplyUnitSet", pool, patch, Undo::Remove),
             WRITE,
-            format!("write {members} units with {volumes}"),
-        )
-        .then(
-            Step::AwaitUnitsReady,
+            format!("write {units} units{} with {volumes}", of(pool)),
+        );
+    }
+    for (pool, units) in units {
+        plan = plan.then(
+            units_ready("AwaitUnitsReady", pool),
             pace.unit_ready,
-            format!("wait until {members} {} servers answer", pace.title),
-        )
-        .then(
-            Step::ClaimVolumes,
+            format!(
+                "wait until {units} {} servers{} answer",
+                pace.title,
+                of(pool)
+            ),
+        );
+    }
+    for pool in units.keys() {
+        let patch = PoolPatch {
+            retained: Some(RetainedVolumes::Adopt),
+            ..PoolPatch::default()
+        };
+        plan = plan.then(
+            apply("ClaimVolumes", pool, patch, Undo::Nothing),
             WRITE,
-            "note that the volumes are this service's",
-        )
-        .then(
-            Step::ApplyReplication,
-            WRITE,
-            "write who is the primary and who follows",
-        )
-        .then(
-            Step::AwaitReplicationReady,
-            pace.link,
-            "wait until there is a primary and every replica follows it",
-        )
-        .then(
-            Step::VerifyWrites,
-            WRITE,
-            "check that the service takes writes",
-        )
-        .then(
-            Step::ForbidEmptyBeginning,
-            WRITE,
-            "write that members without their data are never served empty",
-        )
-        .then(Step::MarkReady, WRITE, "open the service")
-        .point_of_no_return()
+            format!("note that the volumes{} are this service's", of(pool)),
+        );
+    }
+    let topology = TopologyPatch {
+        served: true,
+        // volumes that were kept have data: all empty would mean that they are gone
+        begun: retained == RetainedVolumes::Adopt,
+        ..TopologyPatch::members(units.clone())
+    };
+    let begun = TopologyPatch {
+        begun: true,
+        ..TopologyPatch::default()
+    };
+    plan.then(
+        apply_topology("ApplyReplication", topology, Undo::Remove),
+        WRITE,
+        "write who is the primary and who follows",
+    )
+    .then(
+        wait("AwaitReplicationReady", Check::TopologyReady),
+        pace.link,
+        "wait until there is a primary and every replica follows it",
+    )
+    .then(
+        wait("VerifyWrites", Check::Writable),
+        WRITE,
+        "check that the service takes writes",
+    )
+    .then(
+        apply_topology("ForbidEmptyBeginning", begun, Undo::Nothing),
+        WRITE,
+        "write that members without their data are never served empty",
+    )
+    .then(
+        mark("MarkReady", Effect::Life(Life::Active)),
+        WRITE,
+        "open the service",
+    )
+    .point_of_no_return()
 }
 
-/// Deletes a service.
-pub fn delete(pace: &Pace, name: &ServiceName, members: u32, volumes: Volumes) -> Plan {
+/// Deletes a service with these units.
+pub fn delete(pace: &Pace, name: &ServiceName, units: &Units, volumes: Volumes) -> Plan {
     let fate = match volumes {
         Volumes::Retain => "stay",
         Volumes::Delete => "are removed with the units",
     };
-    Plan::new("delete", 30 * MINUTE, OnFailure::Keep)
-        .then(
-            Step::ApplyVolumePolicy,
+    let mut plan = Plan::new("delete", 30 * MINUTE, OnFailure::Keep);
+    for pool in units.keys() {
+        let back = Undo::Patch(PoolPatch::volumes(Volumes::Retain));
+        plan = plan.then(
+            apply("ApplyVolumePolicy", pool, PoolPatch::volumes(volumes), back),
             WRITE,
-            format!("write that the volumes {fate}"),
-        )
-        .then(
-            Step::AwaitVolumePolicy,
+            format!("write that the volumes{} {fate}", of(pool)),
+        );
+    }
+    for pool in units.keys() {
+        let check = Check::PoolApplied { pool: pool.clone() };
+        plan = plan.then(
+            Step::of_pool("AwaitVolumePolicy", pool, Action::Await { check }),
             WRITE,
             "wait until the cluster knows that",
-        )
+        );
+    }
+    plan = plan
         .then(
-            Step::DeleteReplication,
+            Step::new(
+                "DeleteReplication",
+                Action::Delete {
+                    part: Part::Topology,
+                },
+            ),
             WRITE,
             "remove the replication and the routes of clients",
         )
         .point_of_no_return()
         .then(
-            Step::AwaitReplicationGone,
+            Step::new(
+                "AwaitReplicationGone",
+                Action::Gone {
+                    part: Part::Topology,
+                },
+            ),
             pace.removal / 2,
             "wait until they are gone",
-        )
-        .then(
-            Step::DeleteUnitSet,
-            WRITE,
-            format!("stop and remove {members} units"),
-        )
-        .then(
-            Step::AwaitUnitSetGone,
-            pace.removal,
-            "wait until they are gone",
-        )
-        .then(
-            Step::ReleaseService,
-            WRITE,
-            format!("end the record at project {}", name.project),
-        )
-        .then(
-            Step::ForgetService,
-            WRITE,
-            match volumes {
-                Volumes::Retain => "keep in mind that volumes are left",
-                Volumes::Delete => "forget the service",
-            },
-        )
+        );
+    for (pool, units) in units {
+        let part = Part::Pool(pool.clone());
+        plan = plan
+            .then(
+                Step::of_pool("DeleteUnitSet", pool, Action::Delete { part: part.clone() }),
+                WRITE,
+                format!("stop and remove {units} units{}", of(pool)),
+            )
+            .then(
+                Step::of_pool("AwaitUnitSetGone", pool, Action::Gone { part }),
+                pace.removal,
+                "wait until they are gone",
+            );
+    }
+    plan.then(
+        Step::new("ReleaseService", Action::Release),
+        WRITE,
+        format!("end the record at project {}", name.project),
+    )
+    .then(
+        mark("ForgetService", Effect::Depart),
+        WRITE,
+        match volumes {
+            Volumes::Retain => "keep in mind that volumes are left",
+            Volumes::Delete => "forget the service",
+        },
+    )
 }
 
-/// Restarts all members, one after the other.
-pub fn restart(pace: &Pace, members: u32) -> Plan {
-    Plan::new("restart", 60 * MINUTE, OnFailure::Keep)
-        .then(
-            Step::ApplyRestart,
+/// Restarts all units, one after the other. `at` is RFC 3339, and different from that of every earlier restart.
+pub fn restart(pace: &Pace, units: &Units, at: &str) -> Plan {
+    let mut plan = Plan::new("restart", 60 * MINUTE, OnFailure::Keep);
+    for (number, (pool, units)) in units.iter().enumerate() {
+        let patch = PoolPatch {
+            restarted_at: Some(at.to_owned()),
+            ..PoolPatch::default()
+        };
+        plan = plan.then(
+            apply("ApplyRestart", pool, patch, Undo::Nothing),
             WRITE,
-            "ask for a rolling restart: replicas first, the primary last after a switchover",
-        )
-        .point_of_no_return()
-        .then(
-            Step::AwaitUnitsRestarted,
-            pace.unit_restart * members,
-            format!("wait until {members} units were restarted"),
-        )
-        .then(
-            Step::AwaitReplicationReady,
-            pace.link,
-            "wait until every replica follows",
-        )
-        .then(
-            Step::VerifyWrites,
-            WRITE,
-            "check that the service takes writes",
-        )
+            format!(
+                "ask for a rolling restart{}: replicas first, the primary last after a switchover",
+                of(pool)
+            ),
+        );
+        if number == 0 {
+            plan = plan.point_of_no_return();
+        }
+        plan = plan.then(
+            units_ready("AwaitUnitsRestarted", pool),
+            pace.unit_restart * *units,
+            format!("wait until {units} units were restarted"),
+        );
+    }
+    followed(plan, pace, "wait until every replica follows")
 }
 
 /// Makes a member the primary although writes are lost with it. What was accepted cannot be taken back once the member leads. Members that
 /// are lost are not waited for.
-pub fn failover(pace: &Pace, target: &str, loss: &str) -> Plan {
+pub fn failover(pace: &Pace, to: Switchover, loss: &str) -> Plan {
+    let leads = format!("wait until {} leads", to.target);
     Plan::new("failover", 5 * MINUTE, OnFailure::RollBack)
-        .then(Step::ApplySwitchover, WRITE, format!("accept that {loss}"))
+        .then(apply_switchover(to), WRITE, format!("accept that {loss}"))
         .then(
-            Step::AwaitSwitchover,
+            wait("AwaitSwitchover", Check::SwitchedOver),
             pace.switchover,
-            format!("wait until {target} leads"),
+            leads,
         )
         .point_of_no_return()
 }
 
 /// Makes another member the primary.
-pub fn switchover(pace: &Pace, from: &str, target: &str) -> Plan {
-    Plan::new("switchover", 5 * MINUTE, OnFailure::RollBack)
+pub fn switchover(pace: &Pace, from: &str, to: Switchover) -> Plan {
+    let target = to.target.clone();
+    let plan = Plan::new("switchover", 5 * MINUTE, OnFailure::RollBack)
         .then(
-            Step::ApplySwitchover,
+            apply_switchover(to),
             WRITE,
             format!("ask for {target} as the primary in place of {from}"),
         )
         .then(
-            Step::AwaitSwitchover,
+            wait("AwaitSwitchover", Check::SwitchedOver),
             pace.switchover,
             format!("wait until {target} has every write and takes new ones"),
-        )
-        .then(
-            Step::AwaitReplicationReady,
-            pace.link,
-            "wait until every replica follows the new primary",
-        )
-        .then(
-            Step::VerifyWrites,
-            WRITE,
-            "check that the service takes writes",
-        )
-        .point_of_no_return()
+        );
+    followed(
+        plan,
+        pace,
+        "wait until every replica follows the new primary",
+    )
+    .point_of_no_return()
 }
 
-/// Changes the number of members.
-pub fn scale(pace: &Pace, from: u32, to: u32) -> Plan {
-    let plan = Plan::new("scale", 60 * MINUTE, OnFailure::RollBack);
+/// Another number of units of one pool.
+#[derive(Clone, Debug)]
+pub struct Scaling {
+    /// Of all pools, before.
+    pub units: Units,
+    /// Who takes part, before.
+    pub members: Units,
+    /// Which pool.
+    pub pool: String,
+    /// How many it shall have.
+    pub to: u32,
+    /// Whether its members take part in the topology by name.
+    pub takes_part: bool,
+    /// What the user wants when it is done.
+    pub spec: serde_json::Value,
+}
+
+/// Changes the number of units of a pool: units before members when there are more, members before units when there are fewer.
+pub fn scale(pace: &Pace, scaling: &Scaling) -> Plan {
+    let (pool, to) = (&scaling.pool, scaling.to);
+    let from = scaling.units.get(pool).copied().unwrap_or_default();
+    let before: u32 = scaling.units.values().sum();
+    let reserve = Step::new(
+        "ReserveUnits",
+        Action::Reserve {
+            units: before - from + to,
+            before: Some(before),
+        },
+    );
+    let units = |name: &str| {
+        let back = Undo::Patch(PoolPatch::units(from));
+        apply(name, pool, PoolPatch::units(to), back)
+    };
+    let members = |name: &str| {
+        let mut after = scaling.members.clone();
+        after.insert(pool.clone(), to);
+        let patch = TopologyPatch {
+            served: true,
+            ..TopologyPatch::members(after)
+        };
+        let back = TopologyPatch::members(scaling.members.clone());
+        apply_topology(name, patch, Undo::Patch(back))
+    };
+    let scaled = mark("MarkScaled", Effect::Spec(scaling.spec.clone()));
+    let mut plan = Plan::new("scale", 60 * MINUTE, OnFailure::RollBack);
     if from < to {
-        return plan
+        plan = plan
             .then(
-                Step::ReserveUnits,
+                reserve,
                 WRITE,
                 format!("count {to} units against the project's quota"),
             )
             .then(
-                Step::ApplyUnitSet,
+                units("ApplyUnitSet"),
                 WRITE,
-                format!("write {to} units instead of {from}"),
+                format!("write {to} units{} instead of {from}", of(pool)),
             )
             .then(
-                Step::AwaitUnitsReady,
+                units_ready("AwaitUnitsReady", pool),
                 pace.unit_ready,
                 format!("wait until {to} {} servers answer", pace.title),
-            )
-            .then(
-                Step::ApplyReplication,
-                WRITE,
-                format!("let {to} members take part in the replication"),
-            )
-            .then(
-                Step::AwaitReplicationReady,
-                pace.link,
-                "wait until every replica follows",
-            )
-            .then(Step::MarkScaled, WRITE, "note the new number of members")
+            );
+        if scaling.takes_part {
+            plan = plan
+                .then(
+                    members("ApplyReplication"),
+                    WRITE,
+                    format!("let {to} members take part in the replication"),
+                )
+                .then(
+                    wait("AwaitReplicationReady", Check::TopologyReady),
+                    pace.link,
+                    "wait until every replica follows",
+                );
+        }
+        return plan
+            .then(scaled, WRITE, "note the new number of members")
             .point_of_no_return();
     }
+    if scaling.takes_part {
+        plan = plan
+            .then(
+                Step::new(
+                    "MovePrimary",
+                    Action::Call {
+                        verb: Call::KeepPrimaryBelow { members: to },
+                    },
+                ),
+                WRITE,
+                "ask for a primary that stays, when the present one goes",
+            )
+            .then(
+                wait("AwaitSwitchover", Check::SwitchedOver),
+                pace.switchover,
+                "wait until a member that stays is the primary",
+            )
+            .then(
+                members("ShrinkReplication"),
+                WRITE,
+                format!("take {} members out of the replication", from - to),
+            )
+            .then(
+                wait("AwaitReplicationReady", Check::TopologyReady),
+                pace.link,
+                "wait until only members that stay take part",
+            );
+    }
     plan.then(
-        Step::MovePrimary,
-        WRITE,
-        "ask for a primary that stays, when the present one goes",
-    )
-    .then(
-        Step::AwaitSwitchover,
-        pace.switchover,
-        "wait until a member that stays is the primary",
-    )
-    .then(
-        Step::ShrinkReplication,
-        WRITE,
-        format!("take {} members out of the replication", from - to),
-    )
-    .then(
-        Step::AwaitReplicationReady,
-        pace.link,
-        "wait until only members that stay take part",
-    )
-    .then(
-        Step::ShrinkUnitSet,
+        units("ShrinkUnitSet"),
         WRITE,
         format!("stop and remove {} units; their volumes stay", from - to),
     )
     .point_of_no_return()
     .then(
-        Step::AwaitUnitsRemoved,
+        Step::of_pool(
+            "AwaitUnitsRemoved",
+            pool,
+            Action::Await {
+                check: Check::UnitsRemoved { pool: pool.clone() },
+            },
+        ),
         pace.removal,
         "wait until they are gone",
     )
     .then(
-        Step::ReserveUnits,
+        reserve,
         WRITE,
         format!("count {to} units against the project's quota"),
     )
-    .then(Step::MarkScaled, WRITE, "note the new number of members")
+    .then(scaled, WRITE, "note the new number of members")
+}
+
+/// The end of what moves members: everybody follows, and writes are taken.
+fn followed(plan: Plan, pace: &Pace, follows: &str) -> Plan {
+    plan.then(
+        wait("AwaitReplicationReady", Check::TopologyReady),
+        pace.link,
+        follows,
+    )
+    .then(
+        wait("VerifyWrites", Check::Writable),
+        WRITE,
+        "check that the service takes writes",
+    )
+}
+
+/// ` of the pool px`; nothing for the main one.
+fn of(pool: &str) -> String {
+    if pool == MAIN {
+        String::new()
+    } else {
+        format!(" of the pool {pool}")
+    }
+}
+
+fn apply(name: &str, pool: &str, patch: PoolPatch, undo: Undo<PoolPatch>) -> Step {
+    let action = Action::Apply {
+        pool: pool.to_owned(),
+        patch,
+        undo,
+    };
+    Step::of_pool(name, pool, action)
+}
+
+fn apply_topology(name: &str, patch: TopologyPatch, undo: Undo<TopologyPatch>) -> Step {
+    Step::new(name, Action::ApplyTopology { patch, undo })
+}
+
+fn apply_switchover(to: Switchover) -> Step {
+    let patch = TopologyPatch {
+        switchover: Some(to),
+        ..TopologyPatch::default()
+    };
+    apply_topology("ApplySwitchover", patch, Undo::Nothing)
+}
+
+fn units_ready(name: &str, pool: &str) -> Step {
+    let check = Check::UnitsReady {
+        pool: pool.to_owned(),
+    };
+    Step::of_pool(name, pool, Action::Await { check })
+}
+
+fn wait(name: &str, check: Check) -> Step {
+    Step::new(name, Action::Await { check })
+}
+
+fn mark(name: &str, effect: Effect) -> Step {
+    Step::new(name, Action::Mark { effect })
 }
 
 #[cfg(test)]
@@ -300,7 +489,7 @@ mod tests {
     use super::*;
 
     const PACE: Pace = Pace {
-        title: "Redis",
+        title: "Toy",
         unit_ready: Duration::from_secs(30),
         unit_restart: Duration::from_secs(20),
         link: Duration::from_secs(5),
@@ -308,48 +497,84 @@ mod tests {
         removal: Duration::from_secs(20),
     };
 
-    fn position(plan: &Plan, step: Step) -> usize {
-        plan.steps
+    fn position(plan: &Plan, step: &str) -> usize {
+        let found = plan
+            .steps
             .iter()
-            .position(|planned| planned.step == step)
-            .unwrap()
+            .position(|planned| planned.step.name == step);
+        found.unwrap_or_else(|| panic!("{step}"))
+    }
+
+    fn to(target: &str) -> Switchover {
+        Switchover {
+            target: target.into(),
+            expected_epoch: 1,
+            accept_loss: None,
+        }
+    }
+
+    fn pools(main: u32, other: u32) -> Units {
+        [(MAIN.to_owned(), main), ("px".to_owned(), other)].into()
+    }
+
+    fn scaling(from: u32, to: u32, pool: &str) -> Scaling {
+        Scaling {
+            units: pools(from, from),
+            members: pools(from, from),
+            pool: pool.into(),
+            to,
+            takes_part: pool == MAIN,
+            spec: serde_json::json!({ "units": to }),
+        }
     }
 
     proptest! {
         #[test]
-        fn a_plan_names_each_step_once(from in 1_u32..9, to in 1_u32..9) {
-            prop_assume!(from != to);
-            let name = ServiceName::new("p", "redisServices", "demo");
+        fn a_plan_names_each_step_once(from in 1_u32..9, other in 1_u32..9) {
+            prop_assume!(from != other);
+            let name = ServiceName::new("p", "toyServices", "demo");
             for plan in [
-                create(&PACE, &name, "c", from, RetainedVolumes::Refuse),
-                delete(&PACE, &name, from, Volumes::Delete),
-                restart(&PACE, from),
-                switchover(&PACE, "demo-0", "demo-1"),
-                scale(&PACE, from, to),
+                create(&PACE, &name, "c", &pools(from, other), RetainedVolumes::Refuse),
+                delete(&PACE, &name, &pools(from, other), Volumes::Delete),
+                restart(&PACE, &pools(from, other), "now"),
+                switchover(&PACE, "demo-0", to("demo-1")),
+                scale(&PACE, &scaling(from, other, MAIN)),
+                scale(&PACE, &scaling(from, other, "px")),
             ] {
                 for planned in &plan.steps {
-                    prop_assert_eq!(plan.steps.iter().filter(|other| other.step == planned.step).count(), 1);
+                    let same = plan.steps.iter().filter(|other| other.step.name == planned.step.name);
+                    prop_assert_eq!(same.count(), 1);
                     prop_assert!(!planned.description.is_empty());
                 }
+                let kept = serde_json::to_value(&plan.steps[0].step).unwrap();
+                prop_assert_eq!(&serde_json::from_value::<Step>(kept).unwrap(), &plan.steps[0].step);
             }
         }
 
         #[test]
         fn scaling_in_moves_the_primary_before_it_shrinks_and_units_go_last(from in 2_u32..9, to in 1_u32..8) {
             prop_assume!(to < from);
-            let plan = scale(&PACE, from, to);
-            prop_assert!(position(&plan, Step::AwaitSwitchover) < position(&plan, Step::ShrinkReplication));
-            prop_assert!(position(&plan, Step::AwaitReplicationReady) < position(&plan, Step::ShrinkUnitSet));
+            let plan = scale(&PACE, &scaling(from, to, MAIN));
+            prop_assert!(position(&plan, "AwaitSwitchover") < position(&plan, "ShrinkReplication"));
+            prop_assert!(position(&plan, "AwaitReplicationReady") < position(&plan, "ShrinkUnitSet"));
+        }
+
+        #[test]
+        fn scaling_one_pool_counts_the_units_of_all(from in 1_u32..9, to in 1_u32..9) {
+            prop_assume!(from != to);
+            let plan = scale(&PACE, &scaling(from, to, "px"));
+            let reserve = &plan.steps[position(&plan, "ReserveUnits")].step.action;
+            prop_assert_eq!(reserve, &Action::Reserve { units: from + to, before: Some(2 * from) });
         }
     }
 
     #[test]
     fn a_deletion_says_what_becomes_of_volumes_before_anything_is_removed() {
-        let name = ServiceName::new("p", "redisServices", "demo");
-        let plan = delete(&PACE, &name, 3, Volumes::Delete);
-        assert!(
-            position(&plan, Step::AwaitVolumePolicy) < position(&plan, Step::DeleteReplication)
-        );
-        assert!(plan.steps[position(&plan, Step::DeleteReplication)].point_of_no_return);
+        let name = ServiceName::new("p", "toyServices", "demo");
+        let plan = delete(&PACE, &name, &pools(3, 2), Volumes::Delete);
+        let removes = position(&plan, "DeleteReplication");
+        assert!(position(&plan, "AwaitVolumePolicy") < removes);
+        assert!(position(&plan, "AwaitVolumePolicy:px") < removes);
+        assert!(plan.steps[removes].point_of_no_return);
     }
 }

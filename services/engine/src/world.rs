@@ -3,7 +3,7 @@
 
 mod hub;
 mod resource;
-mod toy;
+pub(crate) mod toy;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,11 +20,11 @@ pub(crate) use self::toy::{PACE, Toy, ToySpec, package};
 use crate::{
     Config, Error, Failpoints, Life, MIGRATIONS, Service, Services,
     accept::{Acceptance, Change, NewService, Request},
+    desired::{Input, MAIN, RetainedVolumes, Switchover, Units, Volumes},
     engine::{Engine as _, spec_to_json},
     names::ServiceName,
     operation,
     service::{DeletionPolicy, model},
-    shape::{Input, RetainedVolumes, SwitchoverWish, Volumes},
     workflows,
 };
 
@@ -87,8 +87,17 @@ impl World {
 
     /// A replica whose runner does not work.
     pub(crate) fn idle(&self, failpoints: Failpoints) -> Services<Toy> {
+        self.services("toy", failpoints)
+    }
+
+    /// The services of another engine.
+    pub(crate) fn services<E: crate::Engine>(
+        &self,
+        name: &'static str,
+        failpoints: Failpoints,
+    ) -> Services<E> {
         let ctx = store::ModuleContext {
-            name: "toy",
+            name,
             store: self.stored.store.clone(),
             cache: store::Cache::in_process(),
             peers: self.peers.clone(),
@@ -168,16 +177,13 @@ impl Replica {
             volumes,
             ..Input::default()
         };
-        let plan = workflows::delete(&PACE, &demo(), 3, volumes);
+        let plan = workflows::delete(&PACE, &demo(), &main(3), volumes);
         self.begin(plan, input, Some(Life::Deleting)).await
     }
 
     pub(crate) async fn restart(&self, mark: &str) -> Result<pb::Operation, Error> {
-        let input = Input {
-            restarted_at: Some(mark.to_owned()),
-            ..Input::default()
-        };
-        self.begin(workflows::restart(&PACE, 3), input, None).await
+        let plan = workflows::restart(&PACE, &main(3), mark);
+        self.begin(plan, Input::default(), None).await
     }
 
     pub(crate) async fn switchover(
@@ -185,28 +191,26 @@ impl Replica {
         target: &str,
         expected_epoch: i64,
     ) -> Result<pb::Operation, Error> {
-        let wish = SwitchoverWish {
-            accept_loss: None,
-            request_id: String::new(),
+        let to = Switchover {
             target: target.to_owned(),
             expected_epoch,
+            accept_loss: None,
         };
-        let input = Input {
-            switchover: Some(wish),
-            ..Input::default()
-        };
-        self.begin(workflows::switchover(&PACE, "demo-0", target), input, None)
-            .await
+        let plan = workflows::switchover(&PACE, "demo-0", to);
+        self.begin(plan, Input::default(), None).await
     }
 
     pub(crate) async fn scale(&self, from: u32, to: u32) -> Result<pb::Operation, Error> {
-        let input = Input {
-            members: to,
-            previous_members: from,
-            ..Input::default()
+        let scaling = workflows::Scaling {
+            units: main(from),
+            members: main(from),
+            pool: MAIN.to_owned(),
+            to,
+            takes_part: true,
+            spec: spec_to_json::<Toy>(&ToySpec { members: to })?,
         };
-        self.begin(workflows::scale(&PACE, from, to), input, None)
-            .await
+        let plan = workflows::scale(&PACE, &scaling);
+        self.begin(plan, Input::default(), None).await
     }
 
     pub(crate) async fn cancel(&self, name: &str) -> Result<(), Error> {
@@ -217,7 +221,7 @@ impl Replica {
     pub(crate) async fn begin_seen(&self, seen: Service) -> Result<pb::Operation, Error> {
         let acceptance = Acceptance {
             name: demo(),
-            plan: workflows::restart(&PACE, 3),
+            plan: workflows::restart(&PACE, &main(3), "now"),
             input: Input::default(),
             change: Change::Begin { seen, life: None },
             diff: serde_json::Value::Null,
@@ -230,15 +234,11 @@ impl Replica {
     async fn begin(
         &self,
         plan: crate::Plan,
-        mut input: Input,
+        input: Input,
         life: Option<Life>,
     ) -> Result<pb::Operation, Error> {
         let seen = self.services.find(&demo()).await?;
         self.services.refuse_conflict(&seen, plan.verb).await?;
-        if input.previous_members == 0 {
-            input.previous_members = seen.shape.members;
-            input.members = seen.shape.members;
-        }
         let acceptance = Acceptance {
             name: demo(),
             plan,
@@ -264,7 +264,7 @@ pub(crate) async fn create(
         return Ok(known);
     }
     let input = Input {
-        members,
+        units: main(members),
         retained,
         ..Input::default()
     };
@@ -272,7 +272,7 @@ pub(crate) async fn create(
     let spec = ToySpec { members };
     let acceptance = Acceptance {
         name: demo(),
-        plan: workflows::create(&PACE, &demo(), "c", members, retained),
+        plan: workflows::create(&PACE, &demo(), "c", &main(members), retained),
         input,
         change: Change::Create(NewService {
             spec: spec_to_json::<Toy>(&spec)?,
@@ -303,6 +303,11 @@ pub(crate) fn request(method: &'static str, request_id: &str, content: u32) -> R
 
 pub(crate) fn ctx() -> mesh::Context {
     mesh::Context::internal("toy")
+}
+
+/// So many units of the main pool.
+pub(crate) fn main(units: u32) -> Units {
+    [(MAIN.to_owned(), units)].into()
 }
 
 pub(crate) fn demo() -> ServiceName {

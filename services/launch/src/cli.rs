@@ -1,24 +1,24 @@
 //! The command line: `upm serve`, `upm dev`, and the client commands. The client speaks gRPC to the gateway and keeps no state but the login.
 
 mod account;
-mod agent;
-mod cluster;
+pub(crate) mod agent;
+pub(crate) mod cluster;
 pub mod exit;
-mod log;
+pub(crate) mod log;
 mod operation;
 mod output;
-mod project;
-mod redis;
-mod role;
+pub(crate) mod project;
+pub(crate) mod redis;
+pub(crate) mod role;
 mod session;
-mod software;
-mod user;
+pub(crate) mod software;
+pub(crate) mod user;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
-use crate::{ca, dev, serve};
+use crate::{ca, dev, hosted::HOSTED, noun::Noun, serve};
 
 /// Unified Platform Management: databases on many Kubernetes clusters, from one place.
 #[derive(Debug, Parser)]
@@ -72,7 +72,7 @@ impl Globals {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Own {
     /// Run modules of the platform as one process.
     Serve(serve::Serve),
     /// Run the whole platform in one process on SQLite files.
@@ -88,33 +88,9 @@ enum Command {
     Logout,
     /// Show who you are and what roles you have.
     Whoami,
-    /// Projects.
-    #[command(subcommand)]
-    Project(project::Command),
-    /// Kubernetes clusters.
-    #[command(subcommand)]
-    Cluster(cluster::Command),
-    /// Agents: the link of each cluster.
-    #[command(subcommand)]
-    Agent(agent::Command),
-    /// Redis replication services.
-    #[command(subcommand)]
-    Redis(redis::Command),
     /// Durable operations.
     #[command(subcommand)]
     Operation(operation::Command),
-    /// People and programs that use the platform.
-    #[command(subcommand)]
-    User(user::Command),
-    /// Roles, and who has them.
-    #[command(subcommand)]
-    Role(role::Command),
-    /// The software catalogue.
-    #[command(subcommand)]
-    Software(software::Command),
-    /// The operation log: who did what.
-    #[command(subcommand)]
-    Log(log::Command),
     /// Print the completion script of a shell.
     Completion {
         /// Which shell.
@@ -122,43 +98,87 @@ enum Command {
     },
 }
 
+/// What was typed: a command of the program, or one of a module.
+#[derive(Debug)]
+enum Command {
+    Own(Own),
+    Of(&'static Noun, ArgMatches),
+}
+
+fn nouns() -> impl Iterator<Item = &'static Noun> {
+    HOSTED.iter().flat_map(|module| module.nouns)
+}
+
+impl Subcommand for Command {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        let command = Own::augment_subcommands(command);
+        nouns().fold(command, |command, noun| command.subcommand(noun.command()))
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        Own::has_subcommand(name) || nouns().any(|noun| noun.name == name)
+    }
+}
+
+impl FromArgMatches for Command {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = matches.subcommand().and_then(|(name, below)| {
+            let noun = nouns().find(|noun| noun.name == name)?;
+            Some(Self::Of(noun, below.clone()))
+        });
+        match typed {
+            Some(command) => Ok(command),
+            None => Own::from_arg_matches(matches).map(Self::Own),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 impl Cli {
     /// Runs the command; an error is printed to standard error and becomes an exit code (see [`exit::Exit`]).
     pub async fn run(self) -> ExitCode {
         let Self { globals, command } = self;
         let ended = match command {
-            Command::Serve(serve) => serve.run().await,
-            Command::Dev(dev) => dev.run().await,
-            Command::Ca(command) => command.run(),
-            Command::Setup(setup) => account::setup(&globals, setup).await,
-            Command::Login(login) => account::login(&globals, login).await,
-            Command::Logout => account::logout(&globals).await,
-            Command::Whoami => account::whoami(&globals).await,
-            Command::Project(command) => project::run(&globals, command).await,
-            Command::Cluster(command) => cluster::run(&globals, command).await,
-            Command::Agent(command) => return exit_code(agent::run(&globals, command).await),
-            Command::Redis(command) => redis::run(&globals, command).await,
-            Command::Operation(command) => operation::run(&globals, command).await,
-            Command::User(command) => user::run(&globals, command).await,
-            Command::Role(command) => role::run(&globals, command).await,
-            Command::Software(command) => software::run(&globals, command).await,
-            Command::Log(command) => log::run(&globals, command).await,
-            Command::Completion { shell } => {
-                // Written at once and through the one door: a reader who has seen enough closes the pipe, and that is no error.
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "upm", &mut script);
-                output::bytes(&script)
+            Command::Own(command) => {
+                let ended = command.run(&globals).await;
+                ended.map(|()| ExitCode::SUCCESS)
             }
+            Command::Of(noun, matches) => (noun.run)(&globals, &matches).await,
         };
-        exit_code(ended.map(|()| ExitCode::SUCCESS))
+        ended.unwrap_or_else(|error| {
+            eprintln!("upm: {}", exit::describe(&error));
+            exit::of(&error).into()
+        })
     }
 }
 
-fn exit_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
-    ended.unwrap_or_else(|error| {
-        eprintln!("upm: {}", exit::describe(&error));
-        exit::of(&error).into()
-    })
+impl Own {
+    async fn run(self, globals: &Globals) -> anyhow::Result<()> {
+        match self {
+            Self::Serve(serve) => serve.run().await,
+            Self::Dev(dev) => dev.run().await,
+            Self::Ca(command) => command.run(),
+            Self::Setup(setup) => account::setup(globals, setup).await,
+            Self::Login(login) => account::login(globals, login).await,
+            Self::Logout => account::logout(globals).await,
+            Self::Whoami => account::whoami(globals).await,
+            Self::Operation(command) => operation::run(globals, command).await,
+            Self::Completion { shell } => {
+                // Written at once and through the one door: a reader who has seen enough closes the pipe, and that is no error.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "upm", &mut script);
+                output::bytes(&script)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use upm_gateway::AccessLog;
 
-/// Names of the modules, in the order in which they can start.
-pub(crate) const MODULES: [&str; 6] = ["operatorlog", "user", "auth", "hub", "resource", "redis"];
+use crate::hosted;
+
 /// The gateway is served like a module, but has no methods of its own.
 pub(crate) const GATEWAY: &str = "gateway";
 
@@ -205,11 +205,11 @@ impl Config {
             toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
         for (name, module) in &mut config.modules {
             module.read_files(name)?;
-            if !MODULES.contains(&name.as_str()) {
+            if hosted::find(name).is_none() {
                 bail!(
                     "{}: there is no module {name}; there are: {}",
                     path.display(),
-                    MODULES.join(", ")
+                    hosted::names(", ")
                 );
             }
         }

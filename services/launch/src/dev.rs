@@ -7,7 +7,7 @@ use clap::Args;
 use upm_mesh::{Authority, Drain, TelemetryConfig, telemetry};
 
 use crate::{
-    config::MODULES,
+    hosted::{HOSTED, Settings},
     platform::{Agents, AuthSecrets, Place, Platform},
 };
 
@@ -61,28 +61,22 @@ impl Dev {
             .create(&self.data)
             .with_context(|| format!("make {}", self.data.display()))?;
         let mut platform = Platform::new(drain).alone();
-        for name in MODULES {
+        for hosted in HOSTED {
+            let file = self.data.join(format!("{}.db", hosted.name));
             let place = Place {
-                store: format!("sqlite:{}", self.data.join(format!("{name}.db")).display()),
+                store: format!("sqlite:{}", file.display()),
                 cache: None,
             };
-            let agents = if name == "hub" {
-                Some(self.agents(&mut platform)?)
-            } else {
-                None
-            };
-            let secrets = (name == "auth").then(|| AuthSecrets {
-                setup_token: Some(self.data.join("setup-token")),
-                key_file: Some(self.data.join("auth-key")),
-            });
-            platform.add(name, &place, agents, secrets).await?;
+            platform.add(hosted, &place, self).await?;
         }
         let bound = platform
             .gateway(self.listen, upm_gateway::Config::default())
             .await?;
         Ok((platform, bound))
     }
+}
 
+impl Settings for Dev {
     fn agents(&self, platform: &mut Platform) -> anyhow::Result<Agents> {
         let directory = self.data.join("ca");
         let authority = Arc::new(Authority::open_or_create(&directory)?);
@@ -100,6 +94,13 @@ impl Dev {
                 self.agent_address.clone()
             },
         })
+    }
+
+    fn secrets(&self) -> AuthSecrets {
+        AuthSecrets {
+            setup_token: Some(self.data.join("setup-token")),
+            key_file: Some(self.data.join("auth-key")),
+        }
     }
 }
 

@@ -7,5 +7,7 @@ mod ca;
 pub mod cli;
 mod config;
 mod dev;
+mod hosted;
+mod noun;
 mod platform;
 mod serve;

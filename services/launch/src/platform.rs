@@ -14,10 +14,12 @@ use std::{
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use upm_mesh::{
-    Authority, ClientAuth, Drain, Identity, Module, Peers, Server, SpiffeId, Stack, Tasks,
-    Telemetry, Verifier, identity::Anchors,
+    Authority, ClientAuth, Drain, Identity, Peers, Server, SpiffeId, Stack, Tasks, Telemetry,
+    Verifier, identity::Anchors,
 };
 use upm_store::{Cache, ModuleContext, Store, outbox};
+
+use crate::hosted::{Hosted, Settings};
 
 /// Life of the hub's own certificate. It is renewed long before.
 const HUB_CERTIFICATE: Duration = Duration::from_hours(30 * 24);
@@ -160,15 +162,20 @@ impl Platform {
         Ok(identity)
     }
 
-    /// Starts a module in this process. `agents` is for the hub, `secrets` for `auth`.
+    /// How operations are worked on.
+    pub(crate) fn operations(&self) -> upm_engine::Config {
+        self.operations.clone()
+    }
+
+    /// Starts a module in this process.
     pub(crate) async fn add(
         &mut self,
-        name: &'static str,
+        hosted: &'static Hosted,
         place: &Place,
-        agents: Option<Agents>,
-        secrets: Option<AuthSecrets>,
+        settings: &dyn Settings,
     ) -> anyhow::Result<()> {
-        let store = Store::open(&place.store, name, migrations(name)?)
+        let name = hosted.name;
+        let store = Store::open(&place.store, name, (hosted.migrations)())
             .await
             .with_context(|| format!("open the store of {name}"))?;
         let cache = match &place.cache {
@@ -183,23 +190,7 @@ impl Platform {
             peers: peers.clone(),
             drain: self.drain.clone(),
         };
-        let module = match name {
-            "operatorlog" => upm_operatorlog::module(ctx).await?,
-            "user" => upm_user::module(ctx, upm_user::Config::default()).await?,
-            "auth" => self.auth(ctx, secrets.unwrap_or_default()).await?,
-            "hub" => {
-                let agents = agents.context("the hub needs the settings of its agent port")?;
-                self.hub(ctx, agents).await?
-            }
-            "resource" => upm_resource::module(ctx).await?,
-            "redis" => {
-                let config = upm_redis::Config {
-                    operations: self.operations.clone(),
-                };
-                upm_redis::module(ctx, config).await?
-            }
-            other => anyhow::bail!("there is no module {other}"),
-        };
+        let module = (hosted.start)(self, ctx, settings).await?;
         let verifier = Verifier::new();
         let stack = Server::builder(
             name,
@@ -216,49 +207,6 @@ impl Platform {
         self.stacks.insert(name, stack);
         self.verifiers.push((name, verifier));
         self.connect_within()
-    }
-
-    async fn auth(&mut self, ctx: ModuleContext, secrets: AuthSecrets) -> anyhow::Result<Module> {
-        let config = upm_auth::Config {
-            key_file: secrets.key_file,
-            ..upm_auth::Config::default()
-        };
-        let (module, token) = upm_auth::module(ctx, config).await?;
-        let Some(path) = secrets.setup_token else {
-            return Ok(module);
-        };
-        match token {
-            Some(token) => {
-                write_secret(&path, token.as_str())?;
-                tracing::info!(path = %path.display(), "Wrote the one-time setup token");
-            }
-            None if path.exists() => fs::remove_file(&path)?,
-            None => {}
-        }
-        Ok(module)
-    }
-
-    async fn hub(&mut self, ctx: ModuleContext, agents: Agents) -> anyhow::Result<Module> {
-        let usual = upm_hub::Config::default();
-        let config = upm_hub::Config {
-            endpoints: agents.endpoints,
-            advertise: agents.advertise,
-            audiences: agents.audiences.unwrap_or(usual.audiences),
-            ..usual
-        };
-        let (authority, drain) = (agents.authority.clone(), self.drain.clone());
-        let directory = agents.authority_directory;
-        self.tasks.spawn("follow the authority", async move {
-            authority.follow(&directory, &drain).await;
-        });
-        let (module, port) =
-            upm_hub::module(ctx, config, agents.authority, agents.identity).await?;
-        let listener = listen(agents.listen).await?;
-        self.serve("serve agents", {
-            let drain = self.drain.clone();
-            async move { Ok(port.serve(listener, drain).await?) }
-        });
-        Ok(module)
     }
 
     /// Connects the modules of this process with each other, without sockets.
@@ -351,7 +299,17 @@ impl Platform {
         Ok(())
     }
 
-    fn serve(
+    /// Runs a task that the platform owns.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tasks.spawn(name, work);
+    }
+
+    /// The same with one that ends the platform when it fails.
+    pub(crate) fn serve(
         &mut self,
         name: &'static str,
         work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -388,26 +346,15 @@ impl Platform {
     }
 }
 
-fn migrations(name: &str) -> anyhow::Result<upm_store::Migrations> {
-    Ok(match name {
-        "operatorlog" => upm_operatorlog::MIGRATIONS,
-        "user" => upm_user::MIGRATIONS,
-        "auth" => upm_auth::MIGRATIONS,
-        "hub" => upm_hub::MIGRATIONS,
-        "resource" => upm_resource::MIGRATIONS,
-        "redis" => upm_redis::MIGRATIONS,
-        other => anyhow::bail!("there is no module {other}"),
-    })
-}
-
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// Listens on an address.
+pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address}"))
 }
 
 /// Writes a file that only its owner reads.
-fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
+pub(crate) fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
     if path.exists() {
         fs::remove_file(path)?;
     }

@@ -9,7 +9,8 @@ use clap::Args;
 use upm_mesh::{Authority, Drain, TelemetryConfig, telemetry};
 
 use crate::{
-    config::{Config, GATEWAY, MODULES},
+    config::{Config, GATEWAY},
+    hosted::{self, HOSTED, Hosted, Settings},
     platform::{Agents, AuthSecrets, Place, Platform},
 };
 
@@ -49,7 +50,8 @@ impl Serve {
         if let Some(roots) = &config.roots {
             platform.trust_file(roots)?;
         }
-        for &name in &modules {
+        for &hosted in &modules {
+            let name = hosted.name;
             let module = config
                 .modules
                 .get(name)
@@ -61,29 +63,22 @@ impl Serve {
                     .with_context(|| format!("[modules.{name}] has no store"))?,
                 cache: module.cache.clone(),
             };
-            let agents = if name == "hub" {
-                Some(agents(&config, &mut platform)?)
-            } else {
-                None
-            };
-            let secrets = (name == "auth").then(|| AuthSecrets {
-                setup_token: config.auth.setup_token.clone(),
-                key_file: config.auth.key_file.clone(),
-            });
-            platform.add(name, &place, agents, secrets).await?;
+            platform.add(hosted, &place, &config).await?;
         }
         if gateway {
             let listen = config.gateway.listen.context("[gateway] has no listen")?;
             platform.gateway(listen, config.gateway.settings()?).await?;
         }
         for (name, module) in &config.modules {
-            if !modules.contains(&name.as_str()) {
+            if !modules.iter().any(|served| served.name == name) {
                 platform.connect_to(name, &module.endpoints, &config.identities)?;
             }
         }
-        for &name in &modules {
-            if let Some(address) = config.modules[name].listen {
-                platform.expose(name, address, &config.identities).await?;
+        for hosted in &modules {
+            if let Some(address) = config.modules[hosted.name].listen {
+                platform
+                    .expose(hosted.name, address, &config.identities)
+                    .await?;
             }
         }
         if let Some(address) = config.telemetry.metrics_listen {
@@ -94,20 +89,20 @@ impl Serve {
     }
 
     /// Modules in their starting order, and whether the gateway is served.
-    fn chosen(&self) -> anyhow::Result<(Vec<&'static str>, bool)> {
+    fn chosen(&self) -> anyhow::Result<(Vec<&'static Hosted>, bool)> {
         let all = self.modules.iter().any(|name| name == "all");
         if let Some(unknown) = self
             .modules
             .iter()
-            .find(|name| !MODULES.contains(&name.as_str()) && *name != GATEWAY && *name != "all")
+            .find(|name| hosted::find(name).is_none() && *name != GATEWAY && *name != "all")
         {
             bail!(
                 "there is no module {unknown}; there are: {} {GATEWAY} all",
-                MODULES.join(" ")
+                hosted::names(" ")
             );
         }
         let chosen = |name: &str| all || self.modules.iter().any(|given| given == name);
-        let modules = MODULES.into_iter().filter(|name| chosen(name)).collect();
+        let modules = HOSTED.iter().filter(|hosted| chosen(hosted.name)).collect();
         Ok((modules, chosen(GATEWAY)))
     }
 }
@@ -127,20 +122,29 @@ fn advertised(config: &Config, pod: Option<String>) -> String {
         .unwrap_or_default()
 }
 
-fn agents(config: &Config, platform: &mut Platform) -> anyhow::Result<Agents> {
-    let hub = &config.hub;
-    let directory = hub.authority.as_ref().context("[hub] has no authority")?;
-    let authority = Arc::new(Authority::open_or_create(directory)?);
-    platform.trust(&authority.anchors());
-    Ok(Agents {
-        identity: platform.hub_identity(&authority)?,
-        authority,
-        authority_directory: directory.clone(),
-        listen: hub.agent_listen.context("[hub] has no agent-listen")?,
-        endpoints: hub.agent_endpoints.clone(),
-        audiences: hub.audiences.clone(),
-        advertise: advertised(config, std::env::var("POD_IP").ok()),
-    })
+impl Settings for Config {
+    fn agents(&self, platform: &mut Platform) -> anyhow::Result<Agents> {
+        let hub = &self.hub;
+        let directory = hub.authority.as_ref().context("[hub] has no authority")?;
+        let authority = Arc::new(Authority::open_or_create(directory)?);
+        platform.trust(&authority.anchors());
+        Ok(Agents {
+            identity: platform.hub_identity(&authority)?,
+            authority,
+            authority_directory: directory.clone(),
+            listen: hub.agent_listen.context("[hub] has no agent-listen")?,
+            endpoints: hub.agent_endpoints.clone(),
+            audiences: hub.audiences.clone(),
+            advertise: advertised(self, std::env::var("POD_IP").ok()),
+        })
+    }
+
+    fn secrets(&self) -> AuthSecrets {
+        AuthSecrets {
+            setup_token: self.auth.setup_token.clone(),
+            key_file: self.auth.key_file.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 use engine::{
     DeletionPolicy, Error, Package, Services,
     accept::{Acceptance, Change, NewService, Request},
+    choose::{self, Wanted},
+    desired::{Input, RetainedVolumes},
     names::{Parent, ServiceName, refuse_service_id},
-    shape::{Input, RetainedVolumes},
 };
 use mesh::{Context, FieldViolation};
 use serde_json::json;
 use upm_proto::{operation::v1::Operation, redis::v1 as pb, resource::v1::Cluster};
 
 use crate::{
-    choose, description, fit, pb as convert, plan,
+    description, fit, pb as convert, plan,
     redis::Redis,
     spec::{RedisSpec, Wish, field, violation},
 };
@@ -54,14 +55,14 @@ pub(crate) async fn create(
         });
     }
     let cluster = cluster(services, &own, &parsed.wish).await?;
-    choose::refuse_unfit(&cluster)?;
+    choose::refuse_unfit(&cluster, &field("cluster"))?;
     let (package, spec) = resolve(services, &own, &cluster, parsed.wish).await?;
     let id = parsed
         .id
         .unwrap_or_else(|| store::ids::random_id("redis").replace('-', ""));
     let name = ServiceName::new(&parsed.project, Redis::COLLECTION, &id);
     let input = Input {
-        members: spec.members,
+        units: engine::units(&Redis::pools(&spec)),
         retained: parsed.retained,
         ..Input::default()
     };
@@ -166,7 +167,10 @@ async fn cluster(services: &Services<Redis>, own: &Context, wish: &Wish) -> Resu
                 reason: "CLUSTER_NOT_FOUND",
                 field: field("cluster"),
             }),
-        None => choose::only_cluster(services.catalogue().clusters(own).await?),
+        None => {
+            let clusters = services.catalogue().clusters(own).await?;
+            choose::only_cluster(clusters, &field("cluster"))
+        }
     }
 }
 
@@ -177,8 +181,12 @@ async fn resolve(
     wish: Wish,
 ) -> Result<(Package, RedisSpec), Error> {
     let catalogue = services.catalogue();
-    let known = catalogue.software(own, Redis::KIND).await?;
-    let chosen = choose::software(wish.version.as_deref(), &known)?;
+    let known = catalogue.software(own, Redis::TYPES).await?;
+    let wanted = Wanted {
+        version: wish.version.as_deref(),
+        ..Wanted::default()
+    };
+    let chosen = choose::software(&wanted, &known, &field("version"))?;
     let software = catalogue.package(own, &chosen.name).await?;
     let cluster = cluster
         .name

@@ -1,11 +1,11 @@
 //! Whether a cluster can take the members of a service at all: said before anything is made. Pure.
 
 use crds::quantity;
-use engine::Error;
+use engine::{Error, pool::Placement};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use upm_proto::resource::v1::{Node, StorageClass};
 
-use crate::spec::{Placement, RedisSpec, field};
+use crate::spec::{RedisSpec, field};
 
 /// What members ask for, in thousandths of a CPU and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,7 +182,7 @@ mod tests {
             ..Default::default()
         }));
         let spec = wish.expect("a spec");
-        let software = upm_proto::resource::v1::Software::default();
+        let software = crate::spec::tests::software();
         let mut spec = spec.resolve("c", &software).expect("no parameters");
         spec.placement = placement;
         spec

@@ -12,7 +12,7 @@ use upm_proto::{
     redis::v1::{self as pb, redis_services_server::RedisServices},
 };
 
-use crate::{create, intents::USER, pb as convert, redis::Redis, spec::RedisSpec, status, verbs};
+use crate::{create, pb as convert, redis::Redis, spec::RedisSpec, status, verbs};
 
 const LIST: &str = "/upm.redis.v1.RedisServices/ListRedisServices";
 const LIST_PERMISSION: &str = "redis.services.list";
@@ -151,12 +151,13 @@ impl RedisServices for Handler {
             .await?;
         let spec: RedisSpec = engine::spec_of::<Redis>(&service)?;
         let host = crds::names::readwrite_service(&service.name.service);
-        let address = status::address(&host, &service.name.project);
-        let (host, port) = address.split_once(':').unwrap_or((&address, ""));
+        let (port, user) = (spec.access.port, &spec.access.user);
+        let address = status::address(&host, &service.name.project, port);
+        let host = address.split(':').next().unwrap_or_default();
         Ok(Response::new(pb::Connection {
-            command: format!("redis-cli -h {host} -p {port} --user {USER} --askpass"),
-            readonly_address: status::readonly_address(&service, spec.members),
-            user: USER.to_owned(),
+            command: format!("redis-cli -h {host} -p {port} --user {user} --askpass"),
+            readonly_address: status::readonly_address(&service, &spec),
+            user: user.clone(),
             ca_pem: String::new(),
             password_secret: format!(
                 "{}/{}",
@@ -176,18 +177,22 @@ impl RedisServices for Handler {
             .services
             .find(&verbs::name(&request.get_ref().name)?)
             .await?;
+        let user = engine::spec_of::<Redis>(&service)?.access.user;
         let secret = crds::names::credentials(&service.name.service);
         let bytes = self
             .services
             .ledger()
-            .secret(&ctx, &service.cluster, &service.name.project, &secret, USER)
+            .secret(
+                &ctx,
+                &service.cluster,
+                &service.name.project,
+                &secret,
+                &user,
+            )
             .await?;
         let password = String::from_utf8(bytes.to_vec())
             .map_err(|_| Status::data_loss("the password in the cluster is no text"))?;
-        Ok(Response::new(pb::Password {
-            user: USER.to_owned(),
-            password,
-        }))
+        Ok(Response::new(pb::Password { user, password }))
     }
 
     async fn watch_redis_services(

@@ -1,6 +1,4 @@
-//! A service's own objects in its cluster. Pure.
-
-use std::collections::BTreeMap;
+//! What makes a replication out of running units. Pure.
 
 use crds::{
     names,
@@ -8,166 +6,75 @@ use crds::{
         Bootstrap, DataLossPolicy, Failover, Node, RedisReplication, RedisReplicationSpec,
         RedisSecret, ReplicaNode, Switchover,
     },
-    unit_set::{
-        GeneratedSecret, PodAntiAffinityPreset, RetainedVolumes, Storage, UnitSet, UnitSetSpec,
-        VolumeRetentionPolicy,
-    },
 };
 use engine::{
-    Error, Package,
+    Error,
+    desired::{DesiredState, MAIN},
     intent::{IntentTemplate, Part},
     names::ServiceName,
-    shape::{self, Shape},
+    pool::metadata,
 };
-use k8s_openapi::{
-    api::core::v1::ResourceRequirements,
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
-};
-use upm_proto::hub::v1::Key;
 
-use crate::spec::{DataLoss, Placement, RedisSpec};
+use crate::spec::{DataLoss, RedisSpec};
 
-/// Port of the servers.
-pub(crate) const PORT: i32 = 6379;
-/// The user whose password is generated; also its key in the Secret.
-pub(crate) const USER: &str = "default";
-/// With whose password members follow each other: whoever knows that of [`USER`] must not pass for a replica that acknowledges.
-const REPLICATION_USER: &str = "upm-replica";
-const DATA: &str = "data";
-const DATA_PATH: &str = "/data";
-
-/// The UnitSet and the RedisReplication of a service.
-pub(crate) fn intents(
+/// The RedisReplication of a service.
+pub(crate) fn topology(
     spec: &RedisSpec,
-    shape: &Shape,
+    desired: &DesiredState,
     names: &ServiceName,
-    package: &Package,
 ) -> Result<Vec<IntentTemplate>, Error> {
-    let project = Key {
-        group: names::GROUP.to_owned(),
-        version: "v1alpha2".to_owned(),
-        kind: "Project".to_owned(),
-        namespace: String::new(),
-        name: names.project.clone(),
-    };
-    let units = UnitSet {
-        metadata: metadata(names),
-        spec: unit_set(spec, shape, names, package),
-        status: None,
-    };
     let replication = RedisReplication {
-        metadata: metadata(names),
-        spec: replication(spec, shape, names),
+        metadata: metadata(names, names.service.clone()),
+        spec: replication(spec, desired, names),
         status: None,
     };
-    Ok(vec![
-        IntentTemplate::of(Part::Units, &units)?.after([project.clone()]),
-        IntentTemplate::of(Part::Replication, &replication)?.after([project]),
-    ])
-}
-
-fn metadata(names: &ServiceName) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(names.service.clone()),
-        namespace: Some(names.project.clone()),
-        labels: Some(BTreeMap::from([(
-            names::label::MANAGED_BY.to_owned(),
-            "upm".to_owned(),
-        )])),
-        ..Default::default()
-    }
-}
-
-fn unit_set(
-    spec: &RedisSpec,
-    shape: &Shape,
-    names: &ServiceName,
-    package: &Package,
-) -> UnitSetSpec {
-    let amounts = BTreeMap::from([
-        ("cpu".to_owned(), Quantity(spec.cpu.clone())),
-        ("memory".to_owned(), Quantity(spec.memory.clone())),
-    ]);
-    UnitSetSpec {
-        type_: package.type_.clone(),
-        edition: Some(package.edition.clone()).filter(|edition| !edition.is_empty()),
-        version: package.version.clone(),
-        package: Some(package.name.clone()),
-        units: i32::try_from(shape.units).unwrap_or(i32::MAX),
-        startup: true,
-        restarted_at: shape.restarted_at.clone(),
-        parameters: spec.parameters.clone(),
-        resources: Some(ResourceRequirements {
-            limits: Some(amounts.clone()),
-            requests: Some(amounts),
-            ..Default::default()
-        }),
-        pod_anti_affinity_preset: Some(match spec.placement {
-            Placement::SpreadPreferred => PodAntiAffinityPreset::Soft,
-            Placement::SpreadRequired => PodAntiAffinityPreset::Hard,
-        }),
-        storage: vec![Storage {
-            name: DATA.to_owned(),
-            size: Quantity(spec.volume_size.clone()),
-            storage_class_name: spec.storage_class.clone(),
-            mount_path: DATA_PATH.to_owned(),
-        }],
-        generated_secret: Some(GeneratedSecret {
-            name: names::credentials(&names.service),
-            keys: vec![USER.to_owned(), REPLICATION_USER.to_owned()],
-        }),
-        volume_retention_policy: match shape.volumes {
-            shape::Volumes::Retain => VolumeRetentionPolicy::Retain,
-            shape::Volumes::Delete => VolumeRetentionPolicy::Delete,
-        },
-        retained_volumes: match shape.retained {
-            shape::RetainedVolumes::Refuse => RetainedVolumes::Refuse,
-            shape::RetainedVolumes::Adopt => RetainedVolumes::Adopt,
-            shape::RetainedVolumes::Discard => RetainedVolumes::Discard,
-        },
-        ..Default::default()
-    }
+    Ok(vec![IntentTemplate::of(Part::Topology, &replication)?])
 }
 
 /// The first unit is the source until an election or a switchover names another; the spec is not changed then.
-fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisReplicationSpec {
+fn replication(
+    spec: &RedisSpec,
+    desired: &DesiredState,
+    names: &ServiceName,
+) -> RedisReplicationSpec {
     let host = |ordinal| names::unit_host(&names.service, ordinal, &names.project);
-    let members = i32::try_from(shape.members).unwrap_or(i32::MAX);
-    let wish = shape.switchover.as_ref();
+    let port = i32::from(spec.access.port);
+    let members = i32::try_from(desired.members_of(MAIN)).unwrap_or(i32::MAX);
+    let asked = desired.topology.switchover.as_ref();
     RedisReplicationSpec {
         source: Node {
             name: names::unit_name(&names.service, 0),
             host: host(0),
-            port: PORT,
+            port,
             ..Default::default()
         },
         replica: (1..members)
             .map(|ordinal| ReplicaNode {
                 name: names::unit_name(&names.service, ordinal),
                 host: host(ordinal),
-                port: PORT,
+                port,
                 ..Default::default()
             })
             .collect(),
         secret: RedisSecret {
             name: names::credentials(&names.service),
-            redis: USER.to_owned(),
+            redis: spec.access.user.clone(),
         },
-        failover: wish.and_then(|wish| {
+        failover: asked.and_then(|asked| {
             Some(Failover {
-                request_id: wish.request_id.clone(),
-                expected_epoch: wish.expected_epoch,
-                accept_loss: wish.accept_loss.clone()?,
+                request_id: asked.request_id.clone(),
+                expected_epoch: asked.switchover.expected_epoch,
+                accept_loss: asked.switchover.accept_loss.clone()?,
             })
         }),
-        switchover: wish
-            .filter(|wish| wish.accept_loss.is_none())
-            .map(|wish| Switchover {
-                request_id: wish.request_id.clone(),
-                target: wish.target.clone(),
-                expected_epoch: wish.expected_epoch,
+        switchover: asked
+            .filter(|asked| asked.switchover.accept_loss.is_none())
+            .map(|asked| Switchover {
+                request_id: asked.request_id.clone(),
+                target: asked.switchover.target.clone(),
+                expected_epoch: asked.switchover.expected_epoch,
             }),
-        bootstrap: if shape.begun {
+        bootstrap: if desired.topology.begun {
             Bootstrap::Refuse
         } else {
             Bootstrap::Allow
@@ -183,10 +90,18 @@ fn replication(spec: &RedisSpec, shape: &Shape, names: &ServiceName) -> RedisRep
 #[cfg(test)]
 mod tests {
     use crds::Validate;
+    use engine::{
+        Engine as _, Manifest, Package,
+        desired::{self, RetainedVolumes, Volumes},
+        pool,
+    };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::Wish;
+    use crate::{
+        redis::Redis,
+        spec::{Wish, tests::software},
+    };
 
     fn package() -> Package {
         Package {
@@ -199,6 +114,7 @@ mod tests {
             config_template: String::new(),
             config_value: String::new(),
             pod_template: String::new(),
+            manifest: Manifest::of(&software()).to_json().unwrap(),
             create_us: 0,
         }
     }
@@ -208,13 +124,9 @@ mod tests {
             members,
             ..Default::default()
         };
-        let software = upm_proto::resource::v1::Software {
-            version: "7.0.15".into(),
-            ..Default::default()
-        };
         Wish::parse(Some(&wanted))
             .unwrap()
-            .resolve("c", &software)
+            .resolve("c", &software())
             .unwrap()
     }
 
@@ -222,64 +134,85 @@ mod tests {
         ServiceName::new("p", "redisServices", "demo")
     }
 
+    fn desired(units: u32) -> DesiredState {
+        DesiredState::of(&[(MAIN.to_owned(), units)].into(), RetainedVolumes::Refuse)
+    }
+
+    /// With a change of the primary that was asked for.
+    fn switched(units: u32, accept_loss: Option<&str>) -> DesiredState {
+        let mut desired = desired(units);
+        let to = desired::Switchover {
+            target: "demo-1".into(),
+            expected_epoch: 4,
+            accept_loss: accept_loss.map(str::to_owned),
+        };
+        desired.topology.switchover = Some(to.requested("r"));
+        desired
+    }
+
+    fn made(desired: &DesiredState) -> IntentTemplate {
+        topology(&spec(3), desired, &names())
+            .unwrap()
+            .swap_remove(0)
+    }
+
     proptest! {
         #[test]
-        fn makes_objects_that_the_cluster_accepts(members in 1_u32..=9, units in 1_u32..=9, delete in any::<bool>()) {
-            let shape = Shape {
-                units,
-                members,
-                volumes: if delete { shape::Volumes::Delete } else { shape::Volumes::Retain },
-                ..Shape::default()
-            };
-            let made = unit_set(&spec(3), &shape, &names(), &package());
-            prop_assert_eq!(made.validate(), vec![]);
-            let made = replication(&spec(3), &shape, &names());
+        fn makes_objects_that_the_cluster_accepts(units in 1_u32..=9, members in 1_u32..=9, delete in any::<bool>()) {
+            let mut desired = desired(units);
+            desired.topology.members.insert(MAIN.to_owned(), members);
+            desired.pools.get_mut(MAIN).unwrap().volumes = if delete { Volumes::Delete } else { Volumes::Retain };
+            let pools = Redis::pools(&spec(3));
+            let set = pool::unit_set(&pools[0], &desired.pools[MAIN], &names(), &package()).unwrap();
+            prop_assert_eq!(set.spec.validate(), vec![]);
+            let made = replication(&spec(3), &desired, &names());
             prop_assert_eq!(made.validate(), vec![]);
             prop_assert_eq!(made.replica.len() as u32 + 1, members);
         }
 
         #[test]
-        fn the_same_wish_makes_the_same_intents(members in 1_u32..=9) {
-            let shape = Shape { units: members, members, ..Shape::default() };
-            let once = intents(&spec(3), &shape, &names(), &package()).unwrap();
-            let again = intents(&spec(3), &shape, &names(), &package()).unwrap();
-            prop_assert_eq!(once, again);
+        fn the_same_desired_state_makes_the_same_intents(members in 1_u32..=9) {
+            prop_assert_eq!(made(&desired(members)), made(&desired(members)));
         }
     }
 
     #[test]
     fn follows_the_first_unit_and_keeps_the_password_out() {
-        let shape = Shape {
-            units: 3,
-            members: 3,
-            ..Shape::default()
-        };
-        let made = intents(&spec(3), &shape, &names(), &package()).unwrap();
-        let json = &made[1].json["spec"];
+        let made = made(&desired(3));
+        let json = &made.json["spec"];
         assert_eq!(json["source"]["name"], "demo-0");
         assert_eq!(json["source"]["host"], "demo-0.demo-headless-svc.p.svc");
+        assert_eq!(json["source"]["port"], 6379);
         assert_eq!(json["replica"][1]["name"], "demo-2");
         assert_eq!(
             json["secret"],
             serde_json::json!({"name": "demo-credentials", "redis": "default"})
         );
+    }
+
+    #[test]
+    fn units_are_as_the_package_says() {
+        let (pools, desired) = (Redis::pools(&spec(3)), desired(3));
+        let set = pool::unit_set(&pools[0], &desired.pools[MAIN], &names(), &package()).unwrap();
+        let json = serde_json::to_value(&set.spec).unwrap();
         assert_eq!(
-            made[0].json["spec"]["generatedSecret"]["keys"][0],
-            "default"
+            json["generatedSecret"]["keys"],
+            serde_json::json!(["default", "upm-replica"])
         );
-        assert_eq!(made[0].json["spec"]["retainedVolumes"], "Refuse");
-        assert_eq!(made[0].depends_on[0].name, "p");
+        assert_eq!(json["storage"][0]["name"], "data");
+        assert_eq!(json["storage"][0]["mountPath"], "/data");
+        assert_eq!(json["storage"][0]["size"], "1Gi");
+        assert_eq!(json["resources"]["limits"]["memory"], "256Mi");
+        assert_eq!(json["retainedVolumes"], "Refuse");
+        assert_eq!(json["package"], "redis-7.0.15-0123456789ab");
     }
 
     #[test]
     fn service_that_was_open_never_begins_empty_again() {
         let bootstrap = |begun| {
-            let shape = Shape {
-                begun,
-                ..Shape::default()
-            };
-            let made = intents(&spec(3), &shape, &names(), &package()).unwrap();
-            made[1].json["spec"]["bootstrap"].clone()
+            let mut desired = desired(3);
+            desired.topology.begun = begun;
+            made(&desired).json["spec"]["bootstrap"].clone()
         };
         assert_eq!(
             (bootstrap(false), bootstrap(true)),
@@ -289,17 +222,8 @@ mod tests {
 
     #[test]
     fn accepted_loss_is_a_failover_and_no_switchover() {
-        let shape = Shape {
-            switchover: Some(shape::SwitchoverWish {
-                request_id: "r".into(),
-                target: "demo-1".into(),
-                expected_epoch: 4,
-                accept_loss: Some("0123456789ab".into()),
-            }),
-            ..Shape::default()
-        };
-        let made = intents(&spec(3), &shape, &names(), &package()).unwrap();
-        let json = &made[1].json["spec"];
+        let made = made(&switched(3, Some("0123456789ab")));
+        let json = &made.json["spec"];
         assert_eq!(
             json["failover"],
             serde_json::json!({"requestId": "r", "expectedEpoch": 4, "acceptLoss": "0123456789ab"})
@@ -309,28 +233,12 @@ mod tests {
 
     #[test]
     fn a_switchover_changes_nothing_but_the_switchover() {
-        let before = Shape {
-            units: 3,
-            members: 3,
-            ..Shape::default()
-        };
-        let after = Shape {
-            switchover: Some(shape::SwitchoverWish {
-                request_id: "r".into(),
-                target: "demo-1".into(),
-                expected_epoch: 4,
-                accept_loss: None,
-            }),
-            ..before.clone()
-        };
-        let was = intents(&spec(3), &before, &names(), &package()).unwrap();
-        let mut is = intents(&spec(3), &after, &names(), &package()).unwrap();
-        assert_eq!(was[0], is[0]);
-        assert_eq!(is[1].json["spec"]["switchover"]["expectedEpoch"], 4);
-        is[1].json["spec"]
+        let (was, mut is) = (made(&desired(3)), made(&switched(3, None)));
+        assert_eq!(is.json["spec"]["switchover"]["expectedEpoch"], 4);
+        is.json["spec"]
             .as_object_mut()
             .unwrap()
             .remove("switchover");
-        assert_eq!(was[1], is[1]);
+        assert_eq!(was, is);
     }
 }

@@ -8,7 +8,6 @@ extern crate upm_engine as engine;
 extern crate upm_mesh as mesh;
 extern crate upm_store as store;
 
-mod choose;
 mod create;
 mod description;
 mod fit;
@@ -16,7 +15,6 @@ mod grpc;
 mod intents;
 mod memory;
 mod module;
-mod parameters;
 mod pb;
 mod plan;
 mod redis;

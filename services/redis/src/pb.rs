@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{DeletionPolicy, Error, Observed, Service, Told, rfc3339, shape::RetainedVolumes};
+use engine::{DeletionPolicy, Error, Observed, Service, Told, desired::RetainedVolumes, rfc3339};
 use prost::Message;
 use serde_json::{Value, json};
 use store::time;
@@ -30,7 +30,7 @@ pub(crate) fn service(
         labels: service.labels.clone().into_iter().collect(),
         description: service.description.clone(),
         deletion_policy: to_policy(service.deletion_policy).into(),
-        status: Some(status::view(service, spec.members, observed)),
+        status: Some(status::view(service, &spec, observed)),
         create_time: Some(time::timestamp(service.create_us)),
         update_time: Some(time::timestamp(service.update_us)),
     })

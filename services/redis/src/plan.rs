@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use engine::{
-    Plan,
+    Engine as _, Plan,
+    desired::{RetainedVolumes, Switchover, Units, Volumes},
     names::ServiceName,
-    shape::{RetainedVolumes, Volumes},
-    workflows::{self, Pace},
+    workflows::{self, Pace, Scaling},
 };
 
-use crate::spec::RedisSpec;
+use crate::{redis::Redis, spec::RedisSpec};
 
 const PACE: Pace = Pace {
     title: "Redis",
@@ -32,41 +32,41 @@ pub(crate) fn create(name: &ServiceName, spec: &RedisSpec, retained: RetainedVol
     } else {
         ""
     };
-    workflows::create(&PACE, name, &spec.cluster, spec.members, retained)
+    let units = engine::units(&Redis::pools(spec));
+    workflows::create(&PACE, name, &spec.cluster, &units, retained)
         .risk(format!("{risk}{durability}"))
 }
 
-pub(crate) fn delete(name: &ServiceName, members: u32, volumes: Volumes) -> Plan {
+pub(crate) fn delete(name: &ServiceName, units: &Units, volumes: Volumes) -> Plan {
     let data = match volumes {
         Volumes::Retain => {
             "the data stay on their volumes and can be adopted by a service of the same name"
         }
         Volumes::Delete => "all data are removed and cannot be brought back",
     };
-    workflows::delete(&PACE, name, members, volumes)
-        .risk(format!("clients lose the service; {data}"))
+    workflows::delete(&PACE, name, units, volumes).risk(format!("clients lose the service; {data}"))
 }
 
-pub(crate) fn restart(members: u32) -> Plan {
-    workflows::restart(&PACE, members).risk(match members {
+pub(crate) fn restart(units: &Units, at: &str) -> Plan {
+    workflows::restart(&PACE, units, at).risk(match units.values().sum() {
         1 => "the only member is restarted: reads and writes fail for some seconds",
         2 => "writes pause for less than one second at the switchover; while a member restarts, only the other one has the data",
         _ => "writes pause for less than one second at the switchover; one member at a time serves no reads",
     })
 }
 
-pub(crate) fn switchover(from: &str, target: &str) -> Plan {
-    workflows::switchover(&PACE, from, target)
+pub(crate) fn switchover(from: &str, to: Switchover) -> Plan {
+    workflows::switchover(&PACE, from, to)
         .risk("writes pause for less than one second; no confirmed write is lost; clients of the old primary reconnect")
 }
 
-pub(crate) fn failover(target: &str, loss: &str) -> Plan {
-    workflows::failover(&PACE, target, loss)
-        .risk(format!("confirmed writes are lost for good: {loss}"))
+pub(crate) fn failover(to: Switchover, loss: &str) -> Plan {
+    workflows::failover(&PACE, to, loss).risk(format!("confirmed writes are lost for good: {loss}"))
 }
 
-pub(crate) fn scale(from: u32, to: u32) -> Plan {
-    workflows::scale(&PACE, from, to).risk(if from < to {
+pub(crate) fn scale(from: u32, scaling: &Scaling) -> Plan {
+    let to = scaling.to;
+    workflows::scale(&PACE, scaling).risk(if from < to {
         "none for clients; the primary sends a full copy to each new member"
     } else if to < 3 {
         "writes pause for less than one second if the primary has to move; with fewer than three members confirmed writes can be lost with one"
@@ -77,10 +77,33 @@ pub(crate) fn scale(from: u32, to: u32) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use engine::Step;
+    use engine::desired::MAIN;
     use proptest::prelude::*;
 
     use super::*;
+
+    fn main(units: u32) -> Units {
+        [(MAIN.to_owned(), units)].into()
+    }
+
+    fn to_one() -> Switchover {
+        Switchover {
+            target: "demo-1".into(),
+            expected_epoch: 1,
+            accept_loss: None,
+        }
+    }
+
+    fn scaling(from: u32, to: u32) -> Scaling {
+        Scaling {
+            units: main(from),
+            members: main(from),
+            pool: MAIN.to_owned(),
+            to,
+            takes_part: true,
+            spec: serde_json::Value::Null,
+        }
+    }
 
     proptest! {
         #[test]
@@ -88,11 +111,11 @@ mod tests {
             prop_assume!(from != to);
             let name = ServiceName::new("p", "redisServices", "demo");
             let plans = [
-                delete(&name, from, Volumes::Retain),
-                restart(from),
-                switchover("demo-0", "demo-1"),
-                failover("demo-1", "demo-1 would lead without 10 bytes"),
-                scale(from, to),
+                delete(&name, &main(from), Volumes::Retain),
+                restart(&main(from), "2026-01-01T00:00:00Z"),
+                switchover("demo-0", to_one()),
+                failover(to_one(), "demo-1 would lead without 10 bytes"),
+                scale(from, &scaling(from, to)),
             ];
             for plan in plans {
                 prop_assert!(!plan.risk.is_empty());
@@ -106,15 +129,15 @@ mod tests {
     fn deleting_data_says_so() {
         let name = ServiceName::new("p", "redisServices", "demo");
         assert!(
-            delete(&name, 3, Volumes::Delete)
+            delete(&name, &main(3), Volumes::Delete)
                 .risk
                 .contains("cannot be brought back")
         );
         assert!(
-            delete(&name, 3, Volumes::Retain)
+            delete(&name, &main(3), Volumes::Retain)
                 .steps
                 .iter()
-                .any(|step| step.step == Step::ForgetService)
+                .any(|step| step.step.name == "ForgetService")
         );
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crds::quantity;
+use engine::{Access, Manifest, parameters, pool::Placement};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use mesh::FieldViolation;
 use serde::{Deserialize, Serialize};
 use upm_proto::{redis::v1 as pb, resource::v1::Software};
 
-use crate::{memory, parameters};
+use crate::memory;
 
 /// Where a spec is in a request.
 pub(crate) const FIELD: &str = "redis_service.spec";
@@ -42,6 +43,8 @@ pub(crate) struct RedisSpec {
     pub(crate) data_loss: DataLoss,
     /// Where members may run.
     pub(crate) placement: Placement,
+    /// What clients need, as the package says.
+    pub(crate) access: Access,
 }
 
 /// What an unplanned failover may lose.
@@ -49,13 +52,6 @@ pub(crate) struct RedisSpec {
 pub(crate) enum DataLoss {
     Never,
     Bounded,
-}
-
-/// Where members may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Placement {
-    SpreadPreferred,
-    SpreadRequired,
 }
 
 /// A spec as far as it can be understood without the catalogue.
@@ -129,8 +125,13 @@ impl Wish {
         cluster: &str,
         software: &Software,
     ) -> Result<RedisSpec, Vec<FieldViolation>> {
-        let mut wrong = parameters::check(&self.parameters, software);
+        let manifest = Manifest::of(software);
+        let access = manifest
+            .access(&field("version"))
+            .map_err(|refused| vec![refused])?;
+        let mut wrong = parameters::check(&self.parameters, software, &field("parameters"));
         wrong.extend(memory::check(&self.parameters, &self.memory));
+        wrong.extend(manifest.refuse_small(&self.volume_size, &field("storage.size")));
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -145,6 +146,7 @@ impl Wish {
             parameters: self.parameters,
             data_loss: self.data_loss,
             placement: self.placement,
+            access,
         })
     }
 }
@@ -295,4 +297,4 @@ impl From<&RedisSpec> for pb::RedisSpec {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

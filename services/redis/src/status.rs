@@ -7,25 +7,26 @@ use crds::{
     redis_replication::{Member, Refusal, Role},
     unit_set::UnitSummary,
 };
-use engine::{Life, Observed, Predicate, Primary, Service, UNIT_SET_KIND};
+use engine::{Life, Observed, Predicate, Primary, Service, UNIT_SET_KIND, desired::MAIN};
 use upm_proto::redis::v1 as pb;
 
 pub(crate) use self::predicates::{
-    best_replica, replication_ready, switchover, target_ready, writable,
+    best_replica, check, replication_ready, switchover, target_ready, writable,
 };
-use crate::intents::PORT;
+use crate::spec::RedisSpec;
 
 pub(crate) const REPLICATION_KIND: &str = "RedisReplication";
 
 /// What was seen of a service, as the platform tells it.
 pub(crate) fn view(
     service: &Service,
-    members: u32,
+    spec: &RedisSpec,
     observed: Option<&Observed>,
 ) -> pb::RedisStatus {
+    let (members, port) = (spec.members, spec.access.port);
     let units = unit_set(service, observed);
     let replication = replication(service, observed);
-    let listed = member_list(service, units.as_ref(), replication.as_ref());
+    let listed = member_list(service, port, units.as_ref(), replication.as_ref());
     let (state, message) = state(service, members, observed, replication.as_ref(), &listed);
     pb::RedisStatus {
         state: state.into(),
@@ -40,8 +41,9 @@ pub(crate) fn view(
         readwrite_address: address(
             &names::readwrite_service(&service.name.service),
             &service.name.project,
+            port,
         ),
-        readonly_address: readonly_address(service, members),
+        readonly_address: readonly_address(service, spec),
         conditions: conditions(units.as_ref(), replication.as_ref())
             .into_iter()
             .map(Into::into)
@@ -94,18 +96,19 @@ pub(crate) fn primary(service: &Service, observed: &Observed) -> Option<Primary>
 }
 
 /// `host:port` of a Kubernetes service.
-pub(crate) fn address(service: &str, namespace: &str) -> String {
-    format!("{service}.{namespace}.svc:{PORT}")
+pub(crate) fn address(service: &str, namespace: &str, port: u16) -> String {
+    format!("{service}.{namespace}.svc:{port}")
 }
 
 /// Address for reads; empty with one member.
-pub(crate) fn readonly_address(service: &Service, members: u32) -> String {
-    if members < 2 {
+pub(crate) fn readonly_address(service: &Service, spec: &RedisSpec) -> String {
+    if spec.members < 2 {
         return String::new();
     }
     address(
         &names::readonly_service(&service.name.service),
         &service.name.project,
+        spec.access.port,
     )
 }
 
@@ -119,11 +122,14 @@ fn replication(service: &Service, observed: Option<&Observed>) -> Option<RedisRe
 
 fn member_list(
     service: &Service,
+    port: u16,
     units: Option<&UnitSetStatus>,
     replication: Option<&RedisReplicationStatus>,
 ) -> Vec<pb::RedisMember> {
     let reported = units.map_or(0, |units| units.unit_statuses.len());
-    let count = reported.max(service.shape.units as usize).min(64);
+    let count = reported
+        .max(service.desired.units_of(MAIN) as usize)
+        .min(64);
     (0..count)
         .map(|ordinal| {
             let name = names::unit_name(&service.name.service, ordinal as i32);
@@ -131,15 +137,19 @@ fn member_list(
                 units.and_then(|units| units.unit_statuses.iter().find(|unit| unit.name == name));
             let known = replication.and_then(|replication| replication.topology.get(&name));
             let primary = replication.and_then(|replication| replication.primary.as_deref());
-            member(service, &name, ordinal as i32, unit, known, primary)
+            pb::RedisMember {
+                address: format!(
+                    "{}:{port}",
+                    names::unit_host(&service.name.service, ordinal as i32, &service.name.project)
+                ),
+                ..member(&name, unit, known, primary)
+            }
         })
         .collect()
 }
 
 fn member(
-    service: &Service,
     name: &str,
-    ordinal: i32,
     unit: Option<&UnitSummary>,
     known: Option<&Member>,
     primary: Option<&str>,
@@ -165,10 +175,6 @@ fn member(
     pb::RedisMember {
         name: name.to_owned(),
         role: role.into(),
-        address: format!(
-            "{}:{PORT}",
-            names::unit_host(&service.name.service, ordinal, &service.name.project)
-        ),
         version: known
             .and_then(|member| member.version.clone())
             .unwrap_or_default(),
@@ -182,6 +188,7 @@ fn member(
             .and_then(|unit| unit.node_name.clone())
             .unwrap_or_default(),
         message,
+        address: String::new(),
     }
 }
 

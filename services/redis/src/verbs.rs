@@ -4,8 +4,9 @@ use engine::{
     DeletionPolicy, Engine as _, Error, Life, Observed, Predicate, Service, Services,
     accept::{Acceptance, Change, Request},
     all_hold,
+    desired::{Input, MAIN, Switchover},
     names::ServiceName,
-    shape::{Input, SwitchoverWish},
+    workflows::Scaling,
 };
 use mesh::Context;
 use serde_json::json;
@@ -66,10 +67,8 @@ pub(crate) async fn delete(
             "its deletion_policy is DO_NOT_DELETE; change it first",
         )
     })?;
-    let plan = plan::delete(&name, service.shape.units, volumes);
+    let plan = plan::delete(&name, &service.desired.units(), volumes);
     let input = Input {
-        members: service.shape.units,
-        previous_members: service.shape.units,
         volumes,
         ..Input::default()
     };
@@ -103,14 +102,10 @@ pub(crate) async fn restart(
     }
     let service = active(services, &request.name, "restart").await?;
     let mark = convert::restart_mark();
-    let plan = plan::restart(service.shape.units);
-    let input = Input {
-        members: service.shape.members,
-        previous_members: service.shape.members,
-        restarted_at: Some(mark.clone()),
-        ..Input::default()
-    };
-    let diff = json!({"restarted_at": {"before": service.shape.restarted_at, "after": mark}});
+    let plan = plan::restart(&service.desired.units(), &mark);
+    let before = service.desired.pools.get(MAIN);
+    let before = before.and_then(|pool| pool.restarted_at.clone());
+    let diff = json!({"restarted_at": {"before": before, "after": mark}});
     begin(
         services,
         ctx,
@@ -119,7 +114,7 @@ pub(crate) async fn restart(
         service,
         None,
         plan,
-        input,
+        Input::default(),
         diff,
     )
     .await
@@ -140,15 +135,9 @@ pub(crate) async fn failover(
     }
     let service = active(services, &request.name, "failover").await?;
     let observed = observed(services, ctx, &service).await?;
-    let (loss, wish) = accepted(&service, &observed, &request)?;
-    let plan = plan::failover(&wish.target, &loss);
-    let diff = json!({"primary": {"before": null, "after": wish.target}, "accepted_loss": {"before": null, "after": loss}});
-    let input = Input {
-        members: service.shape.members,
-        previous_members: service.shape.members,
-        switchover: Some(wish),
-        ..Input::default()
-    };
+    let (loss, to) = accepted(&service, &observed, &request)?;
+    let diff = json!({"primary": {"before": null, "after": to.target}, "accepted_loss": {"before": null, "after": loss}});
+    let plan = plan::failover(to, &loss);
     begin(
         services,
         ctx,
@@ -157,7 +146,7 @@ pub(crate) async fn failover(
         service,
         None,
         plan,
-        input,
+        Input::default(),
         diff,
     )
     .await
@@ -178,16 +167,9 @@ pub(crate) async fn switchover(
     }
     let service = active(services, &request.name, "switchover").await?;
     let observed = observed(services, ctx, &service).await?;
-    let (from, wish) = wish(&service, &observed, &request)?;
-    let plan = plan::switchover(&from, &wish.target);
-    let diff =
-        json!({"primary": {"before": from, "after": wish.target}, "epoch": wish.expected_epoch});
-    let input = Input {
-        members: service.shape.members,
-        previous_members: service.shape.members,
-        switchover: Some(wish),
-        ..Input::default()
-    };
+    let (from, to) = wanted_primary(&service, &observed, &request)?;
+    let diff = json!({"primary": {"before": from, "after": to.target}, "epoch": to.expected_epoch});
+    let plan = plan::switchover(&from, to);
     begin(
         services,
         ctx,
@@ -196,7 +178,7 @@ pub(crate) async fn switchover(
         service,
         None,
         plan,
-        input,
+        Input::default(),
         diff,
     )
     .await
@@ -221,7 +203,8 @@ pub(crate) async fn scale(
         return Err(Error::Invalid(wrong));
     }
     let service = active(services, &request.name, "scale").await?;
-    let from = Redis::members(&engine::spec_of::<Redis>(&service)?);
+    let mut wanted = engine::spec_of::<Redis>(&service)?;
+    let from = wanted.members;
     if from == to {
         return Err(Error::invalid(
             "members",
@@ -236,21 +219,24 @@ pub(crate) async fn scale(
             .reserve(&own, &target, &service.cluster, to, true)
             .await?;
     }
-    let mut plan = plan::scale(from, to);
+    wanted.members = to;
+    let scaling = Scaling {
+        units: service.desired.units(),
+        members: service.desired.topology.members.clone(),
+        pool: MAIN.to_owned(),
+        to,
+        takes_part: true,
+        spec: engine::spec_to_json::<Redis>(&wanted)?,
+    };
+    let mut plan = plan::scale(from, &scaling);
     if from < to {
         let own = services.on_behalf(ctx);
-        let spec = engine::spec_of::<Redis>(&service)?;
         let nodes = services.catalogue().nodes(&own, &service.cluster).await;
         let placed = create::placed_on(services, &service.cluster).await?;
-        if let Some(warning) = fit::warning(&spec, to - from, placed, &nodes) {
+        if let Some(warning) = fit::warning(&wanted, to - from, placed, &nodes) {
             plan.risk = format!("{}; {warning}", plan.risk);
         }
     }
-    let input = Input {
-        members: to,
-        previous_members: from,
-        ..Input::default()
-    };
     let diff = json!({"spec.members": {"before": from, "after": to}});
     begin(
         services,
@@ -260,7 +246,7 @@ pub(crate) async fn scale(
         service,
         None,
         plan,
-        input,
+        Input::default(),
         diff,
     )
     .await
@@ -372,11 +358,11 @@ fn without_spec(mask: prost_types::FieldMask) -> prost_types::FieldMask {
 }
 
 /// The switchover that is asked for, as it can be done now, and who is the primary.
-fn wish(
+fn wanted_primary(
     service: &Service,
     observed: &Observed,
     request: &pb::SwitchoverRedisServiceRequest,
-) -> Result<(String, SwitchoverWish), Error> {
+) -> Result<(String, Switchover), Error> {
     let name = service.name.to_string();
     let refused = |reason, message: String, predicates: Vec<Predicate>| Error::Refused {
         name: name.clone(),
@@ -403,20 +389,22 @@ fn wish(
         ));
     }
     let target = if request.target.is_empty() {
-        status::best_replica(service, observed, service.shape.members).ok_or_else(|| {
-            let message = "no replica follows the primary".to_owned();
-            refused(
-                "NO_CANDIDATE",
-                message,
-                status::replication_ready(service, observed),
-            )
-        })?
+        status::best_replica(service, observed, service.desired.members_of(MAIN)).ok_or_else(
+            || {
+                let message = "no replica follows the primary".to_owned();
+                refused(
+                    "NO_CANDIDATE",
+                    message,
+                    status::replication_ready(service, observed),
+                )
+            },
+        )?
     } else {
         request.target.clone()
     };
     let member = crds::names::ordinal(&service.name.service, &target)
         .and_then(|ordinal| u32::try_from(ordinal).ok())
-        .is_some_and(|ordinal| ordinal < service.shape.members);
+        .is_some_and(|ordinal| ordinal < service.desired.members_of(MAIN));
     if !member {
         return Err(Error::invalid(
             "target",
@@ -438,21 +426,20 @@ fn wish(
             predicates,
         ));
     }
-    let wish = SwitchoverWish {
-        request_id: String::new(),
+    let to = Switchover {
         target,
         expected_epoch: primary.epoch,
         accept_loss: None,
     };
-    Ok((primary.unit, wish))
+    Ok((primary.unit, to))
 }
 
-/// The loss as the cluster states it, and the wish that accepts exactly this one.
+/// The loss as the cluster states it, and the switchover that accepts exactly this one.
 fn accepted(
     service: &Service,
     observed: &Observed,
     request: &pb::FailoverRedisServiceRequest,
-) -> Result<(String, SwitchoverWish), Error> {
+) -> Result<(String, Switchover), Error> {
     let refused = |reason, message: String| Error::Refused {
         name: service.name.to_string(),
         reason,
@@ -482,13 +469,12 @@ fn accepted(
         );
         return Err(refused("LOSS_NOT_ACCEPTED", message));
     }
-    let wish = SwitchoverWish {
-        request_id: String::new(),
+    let to = Switchover {
         target,
         expected_epoch: epoch,
         accept_loss: Some(refusal.loss_id),
     };
-    Ok((refusal.loss, wish))
+    Ok((refusal.loss, to))
 }
 
 /// A service that was created and on which nothing works.
@@ -604,14 +590,14 @@ mod tests {
             (ask("demo-3", 0), "INVALID_FIELD"),
             (ask("other-1", 0), "INVALID_FIELD"),
         ] {
-            let error = wish(&service, &observed, &request).unwrap_err();
+            let error = wanted_primary(&service, &observed, &request).unwrap_err();
             assert_eq!(error.reason(), reason, "{request:?}");
             let details = error.details();
             assert!(
                 reason != "TARGET_NOT_READY" || details.preconditions[0].kind == "TARGET_LINKED"
             );
         }
-        let (from, wish) = wish(&service, &observed, &ask("", 4)).unwrap();
+        let (from, wish) = wanted_primary(&service, &observed, &ask("", 4)).unwrap();
         assert_eq!(
             (from.as_str(), wish.target.as_str(), wish.expected_epoch),
             ("demo-0", "demo-1", 4)
@@ -663,13 +649,17 @@ mod tests {
         none["primary"] = serde_json::Value::Null;
         let observed = seen(&service, units(&[true; 2]), none, true);
         assert_eq!(
-            wish(&service, &observed, &ask("", 0)).unwrap_err().reason(),
+            wanted_primary(&service, &observed, &ask("", 0))
+                .unwrap_err()
+                .reason(),
             "NO_PRIMARY"
         );
         let alone = replication(0, &[UP, (false, -1)], true);
         let observed = seen(&service, units(&[true; 2]), alone, true);
         assert_eq!(
-            wish(&service, &observed, &ask("", 0)).unwrap_err().reason(),
+            wanted_primary(&service, &observed, &ask("", 0))
+                .unwrap_err()
+                .reason(),
             "NO_CANDIDATE"
         );
     }

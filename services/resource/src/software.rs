@@ -50,15 +50,55 @@ fn check(package: &pb::Software) -> Result<(), Error> {
         .as_array()
         .into_iter()
         .flatten()
-        .any(|container| container["name"] == package.r#type.as_str());
-    if !main {
+        .find(|container| container["name"] == package.r#type.as_str());
+    let Some(main) = main else {
         return Err(Error::invalid(
             "software.content.pod_template",
             format!("has no container named `{}`", package.r#type),
         ));
+    };
+    if let Some(manifest) = &package.manifest {
+        check_manifest(manifest, &package.r#type, main)?;
     }
     serde_yaml::from_str::<serde_json::Value>(&content.config_value)
         .map_err(|error| Error::invalid("software.content.config_value", error.to_string()))?;
+    Ok(())
+}
+
+/// Whether a manifest says what the pod template does: two answers to one question would let each part of the platform believe another.
+fn check_manifest(
+    manifest: &pb::PackageManifest,
+    kind: &str,
+    main: &serde_json::Value,
+) -> Result<(), Error> {
+    let wrong =
+        |field: &str, text: String| Error::invalid(format!("software.manifest.{field}"), text);
+    if manifest.main_container != kind {
+        return Err(wrong(
+            "main_container",
+            format!("is the package's type, `{kind}`"),
+        ));
+    }
+    let exposed = main["ports"].as_array().cloned().unwrap_or_default();
+    for port in &manifest.ports {
+        let found = exposed.iter().any(|known| {
+            known["name"] == port.name.as_str() && known["containerPort"] == port.port
+        });
+        if !found {
+            return Err(wrong(
+                "ports",
+                format!("the container has no port `{}` {}", port.name, port.port),
+            ));
+        }
+    }
+    for storage in &manifest.storage {
+        if storage.name.is_empty() || !storage.mount_path.starts_with('/') {
+            return Err(wrong(
+                "storage",
+                "each has a name and the path that it is mounted at".to_owned(),
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -80,6 +120,9 @@ fn refuse_other(given: &pb::Software, stored: &pb::Software) -> Result<(), Error
     }
     if given.content.is_some() && given.content != stored.content {
         wrong.push(immutable("content"));
+    }
+    if given.manifest.is_some() && given.manifest != stored.manifest {
+        wrong.push(immutable("manifest"));
     }
     if wrong.is_empty() {
         Ok(())

@@ -5,11 +5,11 @@ use upm_proto::google::rpc;
 
 use super::*;
 use crate::{
+    desired::RetainedVolumes,
     plan::Plan,
-    shape::RetainedVolumes,
-    steps::Step,
+    steps::{Action, Step},
     workflows,
-    world::{PACE, demo},
+    world::{PACE, demo, main},
 };
 
 fn operation(plan: &Plan) -> Operation {
@@ -63,7 +63,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 proptest! {
     #[test]
     fn whatever_happens_it_ends_once_and_rightly(events in events()) {
-        let plan = workflows::create(&PACE, &demo(), "c", 3, RetainedVolumes::Refuse);
+        let plan = workflows::create(&PACE, &demo(), "c", &main(3), RetainedVolumes::Refuse);
         let mut operation = operation(&plan);
         let mut turns = 0;
         let mut events = events.into_iter();
@@ -110,7 +110,11 @@ proptest! {
 #[test]
 fn a_cancel_that_came_too_late_changes_nothing() {
     let plan = Plan::new("restart", Duration::from_secs(1), OnFailure::Keep)
-        .then(Step::ApplyRestart, Duration::from_secs(1), "restart")
+        .then(
+            Step::new("ApplyRestart", Action::Release),
+            Duration::from_secs(1),
+            "restart",
+        )
         .point_of_no_return();
     let mut operation = operation(&plan);
     operation.begin(0, 1);
@@ -120,7 +124,7 @@ fn a_cancel_that_came_too_late_changes_nothing() {
 
 #[test]
 fn shows_the_plan_of_what_is_only_validated() {
-    let plan = workflows::create(&PACE, &demo(), "c", 3, RetainedVolumes::Refuse);
+    let plan = workflows::create(&PACE, &demo(), "c", &main(3), RetainedVolumes::Refuse);
     let shown = preview("toy", "projects/p/toyServices/demo", &plan);
     assert!(shown.name.is_empty() && !shown.done);
     assert_eq!(shown.kind, "toy.create");

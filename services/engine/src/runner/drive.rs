@@ -225,7 +225,7 @@ impl Worker {
     }
 
     async fn forward(&mut self, at: usize) -> Result<(), Stop> {
-        let step = self.operation.journal.steps[at].step;
+        let step = self.operation.journal.steps[at].step.clone();
         if self.begun != Some((at, Direction::Forward)) {
             self.operation.begin(at, now_us());
             if !self.commit(Effect::None).await? {
@@ -234,7 +234,7 @@ impl Worker {
             self.begun = Some((at, Direction::Forward));
             self.host
                 .failpoints
-                .pass(&self.kind, step.name(), "before")?;
+                .pass(&self.kind, &step.name, "before")?;
         }
         if self.operation.deadline_us <= now_us() {
             let overdue = self.operation.overdue(at);
@@ -244,16 +244,16 @@ impl Worker {
             return Ok(());
         }
         let bench = Bench::new(&self.host, &self.operation);
-        match steps::run(&bench, step).await {
+        match steps::run(&bench, &step).await {
             Ok(Outcome::Done(effect)) => {
-                self.host.failpoints.pass(&self.kind, step.name(), "ran")?;
+                self.host.failpoints.pass(&self.kind, &step.name, "ran")?;
                 self.operation.journal.done(at, now_us());
-                self.step_ended(effect, step.name(), "after").await
+                self.step_ended(effect, &step.name, "after").await
             }
             Ok(Outcome::Skipped(why)) => {
-                self.host.failpoints.pass(&self.kind, step.name(), "ran")?;
+                self.host.failpoints.pass(&self.kind, &step.name, "ran")?;
                 self.operation.journal.skip(at, now_us(), why);
-                self.step_ended(Effect::None, step.name(), "after").await
+                self.step_ended(Effect::None, &step.name, "after").await
             }
             Ok(Outcome::Waiting(predicates)) => {
                 self.pause = BACKOFF.0;
@@ -272,12 +272,12 @@ impl Worker {
     }
 
     async fn backward(&mut self, at: usize) -> Result<(), Stop> {
-        let step = self.operation.journal.steps[at].step;
+        let step = self.operation.journal.steps[at].step.clone();
         if self.begun != Some((at, self.operation.direction)) {
             self.begun = Some((at, self.operation.direction));
             self.host
                 .failpoints
-                .pass(&self.kind, step.name(), "undo_before")?;
+                .pass(&self.kind, &step.name, "undo_before")?;
         }
         if self.operation.undo_deadline_us <= now_us() {
             let unmet =
@@ -285,13 +285,13 @@ impl Worker {
             return self.give_up_undoing(&unmet).await;
         }
         let bench = Bench::new(&self.host, &self.operation);
-        match steps::undo(&bench, step).await {
+        match steps::undo(&bench, &step).await {
             Ok(Outcome::Done(_) | Outcome::Skipped(_)) => {
                 self.host
                     .failpoints
-                    .pass(&self.kind, step.name(), "undo_ran")?;
+                    .pass(&self.kind, &step.name, "undo_ran")?;
                 self.operation.journal.undone(at, now_us());
-                self.step_ended(Effect::None, step.name(), "undo_after")
+                self.step_ended(Effect::None, &step.name, "undo_after")
                     .await
             }
             Ok(Outcome::Waiting(predicates)) => {
@@ -395,11 +395,7 @@ impl Worker {
                 return Ok(Some(operation));
             };
             let facts = Facts {
-                scaled_spec: match effect {
-                    Effect::Members(members) => engine.with_members(&service, members)?,
-                    Effect::None | Effect::Life(_) | Effect::Depart => serde_json::Value::Null,
-                },
-                volume_size: engine.volume_size(&service)?,
+                volume_sizes: engine.volume_sizes(&service)?,
                 now_us: now_us(),
             };
             write_row(conn, service, &effect, &operation, &facts)?;

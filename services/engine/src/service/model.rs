@@ -34,7 +34,7 @@ struct Row {
     message: String,
     operation: String,
     package: String,
-    shape: String,
+    desired: String,
     intents: String,
     retained: Option<String>,
     create_us: i64,
@@ -262,7 +262,7 @@ impl TryFrom<Row> for Service {
             life: from_word::<Life>("life", name, row.life)?,
             spec: from_json("spec", name, &row.spec)?,
             labels: from_json("labels", name, &row.labels)?,
-            shape: from_json("shape", name, &row.shape)?,
+            desired: from_json("desired state", name, &row.desired)?,
             marks: from_json("intents", name, &row.intents)?,
             retained: row
                 .retained
@@ -305,7 +305,7 @@ impl TryFrom<&Service> for Row {
             message: service.message.clone(),
             operation: service.operation.clone(),
             package: service.package.clone(),
-            shape: json("shape", &service.shape)?,
+            desired: json("desired state", &service.desired)?,
             intents: json("intents", &service.marks)?,
             retained: service
                 .retained

@@ -6,6 +6,7 @@ use upm_proto::hub::v1 as hub;
 
 use crate::{
     Error, Predicate,
+    desired::DesiredState,
     error::DOMAIN,
     host::Host,
     intent::{self, Mark, MarkKey, Part},
@@ -14,7 +15,6 @@ use crate::{
     operation::{self, Operation},
     package,
     service::{self, Service},
-    shape::Shape,
     steps::Fault,
 };
 
@@ -60,12 +60,12 @@ impl<'a> Bench<'a> {
             .map_err(|status| Fault::of(Trouble::of(status), "HUB_AVAILABLE"))
     }
 
-    /// Changes the shape and writes the service's objects of one part: first the identity and generation of the intent into the
+    /// Changes the desired state and writes the service's objects of one part: first the identity and generation of the intent into the
     /// module's database, fenced by the lease, then the intent into the ledger. Repeating it writes the same intent.
     pub(crate) async fn write(
         &self,
-        part: Part,
-        change: impl Fn(&mut Shape) + Send + Sync + 'static,
+        part: &Part,
+        change: impl Fn(&mut DesiredState) + Send + Sync + 'static,
     ) -> Result<Service, Fault> {
         let (service, templates) = self.marked(part, Arc::new(change)).await?;
         let intents: Vec<hub::Intent> = templates
@@ -88,10 +88,10 @@ impl<'a> Bench<'a> {
 
     async fn marked(
         &self,
-        part: Part,
-        change: Arc<dyn Fn(&mut Shape) + Send + Sync>,
+        part: &Part,
+        change: Arc<dyn Fn(&mut DesiredState) + Send + Sync>,
     ) -> Result<(Service, Vec<intent::IntentTemplate>), Fault> {
-        let fence = self.fence();
+        let (fence, part) = (self.fence(), part.clone());
         let engine = self.host.engine.clone();
         let marked = self.host.store.transact("engine.mark", move |conn| {
             fence.check(conn)?;
@@ -100,9 +100,9 @@ impl<'a> Bench<'a> {
             let package = package::find(conn, &service.package)?
                 .ok_or(Error::Broken("a service whose package was not kept"))?;
             let before = service.clone();
-            change(&mut service.shape);
+            change(&mut service.desired);
             // also of services that were opened by an earlier version
-            service.shape.begun |= service.life == service::Life::Active;
+            service.desired.topology.begun |= service.life == service::Life::Active;
             let mut templates = engine.intents(&service, &package)?;
             templates.retain(|template| template.part == part);
             intent::mark(&mut service.marks, &templates, uuid::Uuid::now_v7);
@@ -115,14 +115,14 @@ impl<'a> Bench<'a> {
     }
 
     /// Writes tombstones for the objects of one part.
-    pub(crate) async fn tombstone(&self, part: Part) -> Result<Service, Fault> {
-        let fence = self.fence();
+    pub(crate) async fn tombstone(&self, part: &Part) -> Result<Service, Fault> {
+        let (fence, of) = (self.fence(), part.clone());
         let marked = self.host.store.transact("engine.tombstone", move |conn| {
             fence.check(conn)?;
             let mut service = service::model::lock(conn, &fence.target)?
                 .ok_or_else(|| Error::ServiceNotFound(fence.target.clone()))?;
             let before = service.clone();
-            for mark in service.marks.values_mut().filter(|mark| mark.part == part) {
+            for mark in service.marks.values_mut().filter(|mark| mark.part == of) {
                 mark.deleted = true;
             }
             if service != before {
@@ -146,7 +146,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Writes objects that several services share, when the ledger does not have them as they are.
-    pub(crate) async fn write_shared(&self, part: Part) -> Result<(), Fault> {
+    pub(crate) async fn write_shared(&self, part: &Part) -> Result<(), Fault> {
         let service = self.service().await?;
         for template in self.shared(&service, part).await? {
             let owner = template.shared_owner.clone().unwrap_or_default();
@@ -166,7 +166,7 @@ impl<'a> Bench<'a> {
                     intent::shared_uid(&owner, &service.cluster, &template.key, buried)
                 });
             let mark = Mark {
-                part,
+                part: part.clone(),
                 key: MarkKey::from(&template.key),
                 uid,
                 generation: known.as_ref().map_or(1, |object| object.generation + 1),
@@ -201,13 +201,13 @@ impl<'a> Bench<'a> {
     pub(crate) async fn shared_settled(
         &self,
         service: &Service,
-        part: Part,
+        part: &Part,
         name: &str,
     ) -> Result<Predicate, Fault> {
         for template in self.shared(service, part).await? {
             let object = self.get(&service.cluster, &template.key).await?;
             let mark = Mark {
-                part,
+                part: part.clone(),
                 key: MarkKey::from(&template.key),
                 uid: uuid::Uuid::nil(),
                 generation: object.as_ref().map_or(0, |object| object.generation),
@@ -232,7 +232,7 @@ impl<'a> Bench<'a> {
         &self,
         service: &Service,
         observed: &Observed,
-        part: Part,
+        part: &Part,
     ) -> Result<Predicate, Fault> {
         for mark in service.wanted(part) {
             match observed::settlement(observed.find(&mark.key.kind, &mark.key.name), mark) {
@@ -250,7 +250,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Whether the objects of a part are gone.
-    pub(crate) fn gone(service: &Service, observed: &Observed, part: Part) -> Vec<Predicate> {
+    pub(crate) fn gone(service: &Service, observed: &Observed, part: &Part) -> Vec<Predicate> {
         service
             .marked(part)
             .map(
@@ -285,9 +285,9 @@ impl<'a> Bench<'a> {
     async fn shared(
         &self,
         service: &Service,
-        part: Part,
+        part: &Part,
     ) -> Result<Vec<intent::IntentTemplate>, Fault> {
-        if part == Part::Project {
+        if *part == Part::Project {
             return Ok(vec![package::project(&service.name.project)?]);
         }
         let name = service.package.clone();
@@ -305,7 +305,7 @@ impl<'a> Bench<'a> {
     async fn reconcile_marks(
         &self,
         service: &Service,
-        part: Part,
+        part: &Part,
         trouble: Trouble,
     ) -> Result<Fault, Fault> {
         let stale = matches!(&trouble, Trouble::Transient(status) | Trouble::Permanent(status)

@@ -14,48 +14,36 @@ use crate::{
 };
 
 impl Bench<'_> {
-    /// Whether all units are ready, and everything that this rests on.
-    pub(super) async fn units_ready(&self) -> Result<Outcome, Fault> {
+    /// Whether all units of a pool are ready, and everything that this rests on.
+    pub(super) async fn units_ready(&self, pool: &str) -> Result<Outcome, Fault> {
+        let part = Part::Pool(pool.to_owned());
         let service = self.service().await?;
         let observed = self.observe(&service).await?;
         let mut predicates = vec![observed.agent_predicate(&service.cluster)];
-        let settled = self.settled(&service, &observed, Part::Units)?;
+        let settled = self.settled(&service, &observed, &part)?;
         if !settled.satisfied {
             predicates.push(
-                self.shared_settled(&service, Part::Project, "PROJECT_APPLIED")
+                self.shared_settled(&service, &Part::Project, "PROJECT_APPLIED")
                     .await?,
             );
             predicates.push(
-                self.shared_settled(&service, Part::Package, "PACKAGE_APPLIED")
+                self.shared_settled(&service, &Part::Package, "PACKAGE_APPLIED")
                     .await?,
             );
         }
         predicates.push(settled);
-        for mark in service.wanted(Part::Units) {
+        let wanted = service.desired.pools.get(pool).cloned().unwrap_or_default();
+        for mark in service.wanted(&part) {
             if let (Foreign::Yes, message) = units::foreign_volumes(mark, &observed) {
                 return Err(data_retained(&service, &message));
             }
-            predicates.extend(units::ready(&service.shape, mark, &observed));
+            predicates.extend(units::ready(&wanted, mark, &observed));
         }
         Ok(waiting_or_done(predicates))
     }
 
-    /// Whether replication is as the shape says.
-    pub(super) async fn replication_ready(&self) -> Result<Outcome, Fault> {
-        let (service, observed, mut predicates) = self.settled_part(Part::Replication).await?;
-        predicates.extend(self.host.engine.replication_ready(&service, &observed));
-        Ok(waiting_or_done(predicates))
-    }
-
-    /// Whether the service takes writes.
-    pub(super) async fn writable(&self) -> Result<Outcome, Fault> {
-        let (service, observed, mut predicates) = self.settled_part(Part::Replication).await?;
-        predicates.extend(self.host.engine.writable(&service, &observed));
-        Ok(waiting_or_done(predicates))
-    }
-
     /// Whether the objects of a part are gone.
-    pub(super) async fn part_gone(&self, part: Part) -> Result<Outcome, Fault> {
+    pub(super) async fn part_gone(&self, part: &Part) -> Result<Outcome, Fault> {
         let service = self.service().await?;
         let observed = self.observe(&service).await?;
         let gone = Self::gone(&service, &observed, part);
@@ -70,7 +58,7 @@ impl Bench<'_> {
     /// The service, what is known of it, and the predicates that its cluster is there and has the part.
     pub(super) async fn settled_part(
         &self,
-        part: Part,
+        part: &Part,
     ) -> Result<(Service, Observed, Vec<Predicate>), Fault> {
         let service = self.service().await?;
         let observed = self.observe(&service).await?;

@@ -2,111 +2,37 @@
 
 use crate::{
     Predicate,
-    engine::Switchover,
+    desired::{DesiredState, PoolPatch, Switchover, TopologyPatch},
+    engine,
     error::DOMAIN,
     intent::Part,
-    service::Life,
-    shape::{RetainedVolumes, Shape, SwitchoverWish},
-    steps::{Bench, DONE, Effect, Fault, Outcome, Step, cluster::waiting_or_done, not_needed},
+    steps::{
+        Action, Bench, Call, Check, DONE, Fault, Outcome, Step, cluster::waiting_or_done,
+        not_needed,
+    },
     units,
 };
 
 /// Does a step, or finds out how far it is.
-pub(crate) async fn run(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault> {
-    let input = bench.operation.input.clone();
-    match step {
-        Step::ReserveService => {
-            reserve(bench, input.members)
-                .await
-                .map_err(Fault::rolling_back)?;
+pub(crate) async fn run(bench: &Bench<'_>, step: &Step) -> Result<Outcome, Fault> {
+    match &step.action {
+        Action::Reserve {
+            units,
+            before: None,
+        } => {
+            // without its record the service must not be: another one may have the name
+            let reserved = reserve(bench, *units).await;
+            reserved.map_err(Fault::rolling_back)?;
             Ok(DONE)
         }
-        Step::ReserveUnits => {
-            reserve(bench, input.members).await?;
+        Action::Reserve {
+            units,
+            before: Some(_),
+        } => {
+            reserve(bench, *units).await?;
             Ok(DONE)
         }
-        Step::ApplyProject => {
-            bench.write_shared(Part::Project).await?;
-            Ok(DONE)
-        }
-        Step::ApplyPackage => {
-            bench.write_shared(Part::Package).await?;
-            Ok(DONE)
-        }
-        Step::ApplyUnitSet => {
-            let change = move |shape: &mut Shape| {
-                shape.units = input.members;
-                if input.previous_members == 0 {
-                    shape.retained = input.retained;
-                }
-            };
-            written(bench, Part::Units, change).await
-        }
-        Step::ShrinkUnitSet => {
-            let change = move |shape: &mut Shape| shape.units = input.members;
-            written(bench, Part::Units, change).await
-        }
-        Step::ClaimVolumes => {
-            let change = |shape: &mut Shape| shape.retained = RetainedVolumes::Adopt;
-            written(bench, Part::Units, change).await
-        }
-        Step::ApplyRestart => {
-            let change =
-                move |shape: &mut Shape| shape.restarted_at.clone_from(&input.restarted_at);
-            written(bench, Part::Units, change).await
-        }
-        Step::ApplyReplication | Step::ShrinkReplication => {
-            let change = move |shape: &mut Shape| {
-                shape.members = input.members;
-                shape.served = true;
-                // volumes that were kept have data: all empty would mean that they are gone
-                shape.begun |=
-                    input.previous_members == 0 && input.retained == RetainedVolumes::Adopt;
-            };
-            written(bench, Part::Replication, change).await
-        }
-        Step::ApplySwitchover => {
-            let change = move |shape: &mut Shape| shape.switchover.clone_from(&input.switchover);
-            written(bench, Part::Replication, change).await
-        }
-        Step::AwaitUnitsReady | Step::AwaitUnitsRestarted => bench.units_ready().await,
-        Step::AwaitReplicationReady => bench.replication_ready().await,
-        Step::VerifyWrites => bench.writable().await,
-        Step::ForbidEmptyBeginning => {
-            written(bench, Part::Replication, |shape| shape.begun = true).await
-        }
-        Step::MarkReady => Ok(Outcome::Done(Effect::Life(Life::Active))),
-        Step::MovePrimary => move_primary(bench).await,
-        Step::AwaitSwitchover => await_switchover(bench).await,
-        Step::AwaitUnitsRemoved => await_units_removed(bench).await,
-        Step::MarkScaled => Ok(Outcome::Done(Effect::Members(input.members))),
-        Step::ApplyVolumePolicy => {
-            if bench.service().await?.wanted(Part::Units).next().is_none() {
-                return Ok(not_needed("the service never had units"));
-            }
-            bench
-                .write(Part::Units, move |shape| shape.volumes = input.volumes)
-                .await?;
-            Ok(DONE)
-        }
-        Step::AwaitVolumePolicy => {
-            let (service, _, predicates) = bench.settled_part(Part::Units).await?;
-            if service.wanted(Part::Units).next().is_none() {
-                return Ok(not_needed("the service never had units"));
-            }
-            Ok(waiting_or_done(predicates))
-        }
-        Step::DeleteReplication => {
-            bench.tombstone(Part::Replication).await?;
-            Ok(DONE)
-        }
-        Step::AwaitReplicationGone => bench.part_gone(Part::Replication).await,
-        Step::DeleteUnitSet => {
-            bench.tombstone(Part::Units).await?;
-            Ok(DONE)
-        }
-        Step::AwaitUnitSetGone => bench.part_gone(Part::Units).await,
-        Step::ReleaseService => {
+        Action::Release => {
             let release = bench
                 .host
                 .catalogue
@@ -114,101 +40,156 @@ pub(crate) async fn run(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault>
             bench.resource(release).await?;
             Ok(DONE)
         }
-        Step::ForgetService => Ok(Outcome::Done(Effect::Depart)),
+        Action::ApplyShared { part } => {
+            bench.write_shared(part).await?;
+            Ok(DONE)
+        }
+        Action::Apply { pool, patch, .. } => apply(bench, pool, patch).await,
+        Action::ApplyTopology { patch, .. } => apply_topology(bench, patch).await,
+        Action::Await { check } => check_of(bench, check).await,
+        Action::Call {
+            verb: Call::KeepPrimaryBelow { members },
+        } => keep_primary_below(bench, *members).await,
+        Action::Delete { part } => {
+            bench.tombstone(part).await?;
+            Ok(DONE)
+        }
+        Action::Gone { part } => bench.part_gone(part).await,
+        Action::Mark { effect } => Ok(Outcome::Done(effect.clone())),
     }
 }
 
-/// Changes the shape and writes what follows from it.
-async fn written(
+/// Changes a pool and writes its UnitSet.
+pub(super) async fn apply(
     bench: &Bench<'_>,
-    part: Part,
-    change: impl Fn(&mut Shape) + Send + Sync + 'static,
+    pool: &str,
+    patch: &PoolPatch,
 ) -> Result<Outcome, Fault> {
-    bench.write(part, change).await?;
+    let part = Part::Pool(pool.to_owned());
+    if patch.units.is_none() && bench.service().await?.wanted(&part).next().is_none() {
+        return Ok(not_needed("the service never had units"));
+    }
+    let (id, patch) = (pool.to_owned(), patch.clone());
+    let change = move |desired: &mut DesiredState| patch.change(&mut desired.pools, &id);
+    bench.write(&part, change).await?;
     Ok(DONE)
 }
 
-pub(super) async fn reserve(bench: &Bench<'_>, units: u32) -> Result<(), Fault> {
-    let service = bench.service().await?;
-    let target = &bench.operation.target;
-    let call = bench
-        .host
-        .catalogue
-        .reserve(&bench.ctx, target, &service.cluster, units, false);
-    bench.resource(call).await
+/// Changes the topology and writes its objects.
+pub(super) async fn apply_topology(
+    bench: &Bench<'_>,
+    patch: &TopologyPatch,
+) -> Result<Outcome, Fault> {
+    let (patch, operation) = (patch.clone(), bench.operation.id().to_owned());
+    let change = move |desired: &mut DesiredState| patch.change(&mut desired.topology, &operation);
+    bench.write(&Part::Topology, change).await?;
+    Ok(DONE)
 }
 
-/// Asks for a primary that stays, when the present one has an ordinal that goes.
-async fn move_primary(bench: &Bench<'_>) -> Result<Outcome, Fault> {
+/// Records so many units at the project.
+pub(super) async fn reserve(bench: &Bench<'_>, units: u32) -> Result<(), Fault> {
     let service = bench.service().await?;
-    let request_id = bench.operation.id().to_owned();
-    let asked = service
-        .shape
-        .switchover
-        .as_ref()
-        .filter(|wish| wish.request_id == request_id);
-    if asked.is_some() {
-        bench.write(Part::Replication, |_| {}).await?;
+    let target = service.name.to_string();
+    let reserve = bench
+        .host
+        .catalogue
+        .reserve(&bench.ctx, &target, &service.cluster, units, false);
+    bench.resource(reserve).await
+}
+
+async fn check_of(bench: &Bench<'_>, check: &Check) -> Result<Outcome, Fault> {
+    match check {
+        Check::UnitsReady { pool } => bench.units_ready(pool).await,
+        Check::UnitsRemoved { pool } => {
+            let part = Part::Pool(pool.clone());
+            let (service, observed, mut predicates) = bench.settled_part(&part).await?;
+            let wanted = service.desired.pools.get(pool).cloned().unwrap_or_default();
+            for mark in service.wanted(&part) {
+                predicates.push(units::shrunk(&wanted, mark, &observed));
+            }
+            Ok(waiting_or_done(predicates))
+        }
+        Check::PoolApplied { pool } => {
+            let part = Part::Pool(pool.clone());
+            let (service, _, predicates) = bench.settled_part(&part).await?;
+            if service.wanted(&part).next().is_none() {
+                return Ok(not_needed("the service never had units"));
+            }
+            Ok(waiting_or_done(predicates))
+        }
+        Check::SwitchedOver => switched_over(bench).await,
+        Check::TopologyReady | Check::Writable | Check::Engine { .. } => {
+            let (service, observed, mut predicates) = bench.settled_part(&Part::Topology).await?;
+            predicates.extend(bench.host.engine.check(check, &service, &observed));
+            Ok(waiting_or_done(predicates))
+        }
+    }
+}
+
+/// Asks for a primary that stays. What it decided is in the desired state, so that it decides once.
+async fn keep_primary_below(bench: &Bench<'_>, stay: u32) -> Result<Outcome, Fault> {
+    let service = bench.service().await?;
+    let Some(elections) = bench.host.engine.elections() else {
+        return Ok(not_needed("its members elect by themselves"));
+    };
+    if requested(bench, &service).is_some() {
+        bench.write(&Part::Topology, |_| {}).await?;
         return Ok(DONE);
     }
     let observed = bench.observe(&service).await?;
-    let stay = bench.operation.input.members;
-    let engine = &bench.host.engine;
-    let Some(primary) = engine.primary(&service, &observed) else {
-        return Ok(Outcome::Waiting(vec![
+    let waiting = |name: &str, why: String| {
+        Ok(Outcome::Waiting(vec![
             observed.agent_predicate(&service.cluster),
-            Predicate::unmet(
-                "PRIMARY_KNOWN",
-                "no member is the primary now; scaling in waits for one",
-            ),
-        ]));
+            Predicate::unmet(name, why),
+        ]))
+    };
+    let Some(primary) = elections.primary(&service, &observed) else {
+        let why = "no member is the primary now; scaling in waits for one";
+        return waiting("PRIMARY_KNOWN", why.to_owned());
     };
     if primary.ordinal < stay {
         return Ok(not_needed(format!("the primary {} stays", primary.unit)));
     }
-    let Some(target) = engine.best_replica(&service, &observed, stay) else {
-        return Ok(Outcome::Waiting(vec![
-            observed.agent_predicate(&service.cluster),
-            Predicate::unmet(
-                "CANDIDATE_READY",
-                format!(
-                    "{} is the primary and goes; no member that stays follows it closely enough",
-                    primary.unit
-                ),
-            ),
-        ]));
+    let Some(target) = elections.best_replica(&service, &observed, stay) else {
+        let why = format!(
+            "{} is the primary and goes; no member that stays follows it closely enough",
+            primary.unit
+        );
+        return waiting("CANDIDATE_READY", why);
     };
-    let wish = SwitchoverWish {
-        accept_loss: None,
-        request_id,
-        target,
-        expected_epoch: primary.epoch,
+    let patch = TopologyPatch {
+        switchover: Some(Switchover {
+            target,
+            expected_epoch: primary.epoch,
+            accept_loss: None,
+        }),
+        ..TopologyPatch::default()
     };
-    bench
-        .write(Part::Replication, move |shape| {
-            shape.switchover = Some(wish.clone());
-        })
-        .await?;
-    Ok(DONE)
+    apply_topology(bench, &patch).await
 }
 
-async fn await_switchover(bench: &Bench<'_>) -> Result<Outcome, Fault> {
-    let (service, observed, mut predicates) = bench.settled_part(Part::Replication).await?;
-    let Some(wish) = service
-        .shape
-        .switchover
-        .clone()
-        .filter(|wish| wish.request_id == bench.operation.id())
-    else {
+/// The switchover that this operation asked for.
+pub(super) fn requested(
+    bench: &Bench<'_>,
+    service: &crate::Service,
+) -> Option<crate::desired::SwitchoverRequest> {
+    let last = service.desired.topology.switchover.clone();
+    last.filter(|last| last.request_id == bench.operation.id())
+}
+
+async fn switched_over(bench: &Bench<'_>) -> Result<Outcome, Fault> {
+    let (service, observed, mut predicates) = bench.settled_part(&Part::Topology).await?;
+    let asked = requested(bench, &service).zip(bench.host.engine.elections());
+    let Some((asked, elections)) = asked else {
         return Ok(not_needed("no switchover was asked for"));
     };
-    match bench.host.engine.switchover(&service, &wish, &observed) {
-        Switchover::Done => Ok(DONE),
-        Switchover::Waiting(more) => {
+    match elections.switchover(&service, &asked, &observed) {
+        engine::Switchover::Done => Ok(DONE),
+        engine::Switchover::Waiting(more) => {
             predicates.extend(more);
             Ok(Outcome::Waiting(predicates))
         }
-        Switchover::Failed { reason, message } => {
+        engine::Switchover::Failed { reason, message } => {
             let unmet = [Predicate::unmet(&reason, &message)];
             let details = mesh::Details {
                 preconditions: crate::error::violations(&bench.operation.target, &unmet),
@@ -222,7 +203,7 @@ async fn await_switchover(bench: &Bench<'_>) -> Result<Outcome, Fault> {
                     "SWITCHOVER_FAILED",
                     format!(
                         "the switchover to {} failed and the primary is who it was: {message}",
-                        wish.target
+                        asked.switchover.target
                     ),
                     &details,
                 )),
@@ -230,12 +211,4 @@ async fn await_switchover(bench: &Bench<'_>) -> Result<Outcome, Fault> {
             })
         }
     }
-}
-
-async fn await_units_removed(bench: &Bench<'_>) -> Result<Outcome, Fault> {
-    let (service, observed, mut predicates) = bench.settled_part(Part::Units).await?;
-    for mark in service.wanted(Part::Units) {
-        predicates.push(units::shrunk(&service.shape, mark, &observed));
-    }
-    Ok(waiting_or_done(predicates))
 }

@@ -4,15 +4,15 @@ use diesel::prelude::*;
 
 use crate::{
     Error, Failpoints, Life,
+    desired::{DesiredState, MAIN, RetainedVolumes, Switchover, Volumes},
     engine::Erased,
     intent::Part,
     journal,
     operation::{self, State},
     schema::operations,
-    shape::{RetainedVolumes, Volumes},
     steps::{Bench, Fault},
     workflows,
-    world::{PACE, World, demo},
+    world::{PACE, World, demo, main},
 };
 
 const PLACES: [&str; 3] = ["before", "ran", "after"];
@@ -46,10 +46,10 @@ async fn killed_at(world: &World, failpoint: &str, operation: &str) -> operation
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_creation_killed_at_any_journal_point_ends_and_makes_nothing_twice() {
-    let plan = workflows::create(&PACE, &demo(), "c", 3, RetainedVolumes::Refuse);
+    let plan = workflows::create(&PACE, &demo(), "c", &main(3), RetainedVolumes::Refuse);
     for planned in &plan.steps {
         for place in PLACES {
-            let point = format!("operation.toy.create.{}.{place}", planned.step.name());
+            let point = format!("operation.toy.create.{}.{place}", planned.step.name);
             let world = World::new().await;
             let services = world.idle(Failpoints::off());
             let accepted = crate::world::create(&services, 3, RetainedVolumes::Refuse, "")
@@ -79,10 +79,10 @@ async fn a_creation_killed_at_any_journal_point_ends_and_makes_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_killed_at_any_journal_point_ends_and_leaves_nothing() {
-    let plan = workflows::delete(&PACE, &demo(), 3, Volumes::Delete);
+    let plan = workflows::delete(&PACE, &demo(), &main(3), Volumes::Delete);
     for planned in &plan.steps {
         for place in PLACES {
-            let point = format!("operation.toy.delete.{}.{place}", planned.step.name());
+            let point = format!("operation.toy.delete.{}.{place}", planned.step.name);
             let world = World::new().await;
             let first = world.replica();
             world.created(&first).await;
@@ -109,10 +109,15 @@ async fn a_deletion_killed_at_any_journal_point_ends_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switchover_killed_at_any_journal_point_switches_once() {
-    let plan = workflows::switchover(&PACE, "demo-0", "demo-1");
+    let to = Switchover {
+        target: "demo-1".into(),
+        expected_epoch: 1,
+        accept_loss: None,
+    };
+    let plan = workflows::switchover(&PACE, "demo-0", to);
     for planned in &plan.steps {
         for place in PLACES {
-            let point = format!("operation.toy.switchover.{}.{place}", planned.step.name());
+            let point = format!("operation.toy.switchover.{}.{place}", planned.step.name);
             let world = World::new().await;
             let first = world.replica();
             world.created(&first).await;
@@ -207,14 +212,17 @@ async fn a_runner_that_lost_its_lease_can_write_neither_here_nor_there() {
     assert!(stale.lease_epoch < fresh.lease_epoch);
 
     let bench = Bench::new(&services.host, &fresh);
-    bench
-        .write(Part::Units, |shape| shape.units = 3)
-        .await
-        .unwrap();
+    let part = Part::Pool(MAIN.to_owned());
+    let units = |units| {
+        move |desired: &mut DesiredState| {
+            desired.pools.entry(MAIN.to_owned()).or_default().units = units;
+        }
+    };
+    bench.write(&part, units(3)).await.unwrap();
     let bench = Bench::new(&services.host, &stale);
-    let refused = bench.write(Part::Units, |shape| shape.units = 9).await;
+    let refused = bench.write(&part, units(9)).await;
     assert!(matches!(refused, Err(Fault::Fenced)));
-    assert_eq!(world.service().await.unwrap().shape.units, 3);
+    assert_eq!(world.service().await.unwrap().desired.units_of(MAIN), 3);
 
     // Even a write that passed the check here before the lease was lost is refused by the hub.
     let writer = upm_proto::hub::v1::Writer {

@@ -1,11 +1,11 @@
 use store::testing::{mariadb, migrates_down_and_up, stores};
 
 use crate::{
-    Life, MIGRATIONS, Step,
+    Life, MIGRATIONS,
+    desired::{MAIN, RetainedVolumes, Volumes},
     intent::Part,
     journal,
     operation::State,
-    shape::{RetainedVolumes, Volumes},
     world::World,
 };
 
@@ -29,7 +29,7 @@ async fn creates_a_service_step_by_step() {
         (service.life, service.operation.as_str()),
         (Life::Active, "")
     );
-    assert!(service.shape.served);
+    assert!(service.desired.topology.served);
     assert_eq!(world.resource.all()["projects/p/toyServices/demo"], 3);
     assert_eq!(
         world.hub.alive(),
@@ -73,7 +73,7 @@ async fn waits_for_an_agent_that_is_away_and_goes_on_when_it_comes_back() {
     let waiting = world
         .until(&accepted.name, |operation| {
             let record = &operation.journal.steps[4];
-            record.step == Step::AwaitUnitsReady
+            record.step.name == "AwaitUnitsReady"
                 && record
                     .predicates
                     .iter()
@@ -151,7 +151,7 @@ async fn keeps_data_and_asks_before_the_name_is_used_again() {
     let left = world.service().await.unwrap();
     let retained = left.retained.clone().unwrap();
     assert_eq!(
-        (left.life, retained.members, retained.size.as_str()),
+        (left.life, retained.members(), retained.size().as_str()),
         (Life::Retained, 3, "1Gi")
     );
 
@@ -203,7 +203,9 @@ async fn restarts_and_waits_until_every_unit_was_restarted() {
     world.hub.play(|play| play.stuck = false);
     assert_eq!(world.ended(&restarting.name).await.state, State::Succeeded);
     assert_eq!(
-        world.service().await.unwrap().shape.restarted_at.as_deref(),
+        world.service().await.unwrap().desired.pools[MAIN]
+            .restarted_at
+            .as_deref(),
         Some("2026-01-01T00:00:00Z")
     );
 }
@@ -216,7 +218,14 @@ async fn switches_over_once_under_the_operation_s_own_id() {
     let switching = replica.switchover("demo-2", 1).await.unwrap();
     assert_eq!(world.ended(&switching.name).await.state, State::Succeeded);
     assert_eq!(world.hub.primary().as_deref(), Some("demo-2"));
-    let wish = world.service().await.unwrap().shape.switchover.unwrap();
+    let wish = world
+        .service()
+        .await
+        .unwrap()
+        .desired
+        .topology
+        .switchover
+        .unwrap();
     assert_eq!(
         Some(wish.request_id.as_str()),
         switching.name.rsplit('/').next()
@@ -278,8 +287,8 @@ async fn scales_out_units_first_and_in_replication_first() {
     let service = world.service().await.unwrap();
     assert_eq!(
         (
-            service.shape.units,
-            service.shape.members,
+            service.desired.units_of(MAIN),
+            service.desired.members_of(MAIN),
             service.spec["members"].clone()
         ),
         (2, 2, 2.into())
@@ -437,7 +446,12 @@ async fn the_same_on_both_databases() {
         let replica = world.replica();
         world.created(&replica).await;
         assert_eq!(
-            world.service().await.unwrap().wanted(Part::Units).count(),
+            world
+                .service()
+                .await
+                .unwrap()
+                .wanted(&Part::Pool(MAIN.to_owned()))
+                .count(),
             1
         );
         let deleting = replica.delete(Volumes::Delete).await.unwrap();

@@ -1,10 +1,11 @@
 use mesh::Classify;
 
 use crate::{
-    Error, Failpoints, journal,
+    Error, Failpoints,
+    desired::{Input, MAIN, Retained, RetainedPool, RetainedVolumes, Volumes},
+    journal,
     operation::State,
-    shape::{RetainedVolumes, Volumes},
-    world::{World, create},
+    world::{World, create, main},
 };
 
 #[tokio::test]
@@ -36,16 +37,19 @@ async fn a_name_is_taken_once() {
 
 #[tokio::test]
 async fn retained_volumes_are_adopted_where_they_are_and_all() {
-    let retained = crate::shape::Retained {
-        cluster: "a".into(),
-        members: 3,
+    let left = RetainedPool {
+        units: 3,
         size: "1Gi".into(),
+    };
+    let retained = Retained {
+        cluster: "a".into(),
+        pools: [(MAIN.to_owned(), left)].into(),
         since_us: 1,
     };
-    let wanted = |retained, members| crate::shape::Input {
-        members,
+    let wanted = |retained, members| Input {
+        units: main(members),
         retained,
-        ..crate::shape::Input::default()
+        ..Input::default()
     };
     let refuse_members = |chosen, members, cluster| {
         let wanted = wanted(chosen, members);

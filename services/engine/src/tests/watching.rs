@@ -9,8 +9,8 @@ use upm_proto::operation::v1::{
 
 use crate::{
     Told,
+    desired::{RetainedVolumes, Volumes},
     services::ListQuery,
-    shape::{RetainedVolumes, Volumes},
     world::{Replica, World, ctx},
 };
 

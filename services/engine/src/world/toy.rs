@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Engine, Error, Observed, Package, Predicate, Primary, Service, Switchover,
+    Check, Elections, Engine, Error, Observed, Package, Predicate, Primary, Service, Switchover,
+    desired::{DesiredState, MAIN, SwitchoverRequest},
     intent::{IntentTemplate, Part},
     names::ServiceName,
-    shape::{self, Shape, SwitchoverWish},
+    pool::{Placement, Pool},
     workflows::Pace,
 };
 
@@ -43,6 +43,7 @@ pub(crate) fn package() -> Package {
             "apiVersion: v1\nkind: PodTemplate\nmetadata: {name: x, annotations: {a: b}}\n\
                        template: {spec: {containers: [{name: toy, image: toy}]}}\n"
                 .into(),
+        manifest: r#"{"type_": "toy", "ports": {"toy": 1}, "storage": [{"name": "data", "mount_path": "/data", "minimum": ""}], "users": []}"#.into(),
         create_us: 0,
     }
 }
@@ -50,98 +51,90 @@ pub(crate) fn package() -> Package {
 impl Engine for Toy {
     const KIND: &'static str = "toy";
     const COLLECTION: &'static str = "toyServices";
+    const TYPES: &'static [&'static str] = &["toy"];
     const SPEC_VERSION: i32 = 1;
     type Spec = ToySpec;
 
-    fn intents(
+    fn pools(spec: &ToySpec) -> Vec<Pool> {
+        vec![pool(MAIN, spec.members)]
+    }
+
+    fn topology(
         _: &ToySpec,
-        shape: &Shape,
+        desired: &DesiredState,
         names: &ServiceName,
-        package: &Package,
     ) -> Result<Vec<IntentTemplate>, Error> {
-        let mut units = crds::UnitSet::new(
-            &names.service,
-            crds::UnitSetSpec {
-                type_: package.type_.clone(),
-                version: package.version.clone(),
-                package: Some(package.name.clone()),
-                units: shape.units as i32,
-                restarted_at: shape.restarted_at.clone(),
-                volume_retention_policy: match shape.volumes {
-                    shape::Volumes::Retain => crds::unit_set::VolumeRetentionPolicy::Retain,
-                    shape::Volumes::Delete => crds::unit_set::VolumeRetentionPolicy::Delete,
-                },
-                retained_volumes: match shape.retained {
-                    shape::RetainedVolumes::Refuse => crds::unit_set::RetainedVolumes::Refuse,
-                    shape::RetainedVolumes::Adopt => crds::unit_set::RetainedVolumes::Adopt,
-                    shape::RetainedVolumes::Discard => crds::unit_set::RetainedVolumes::Discard,
-                },
-                storage: vec![crds::unit_set::Storage {
-                    name: "data".into(),
-                    size: Quantity("1Gi".into()),
-                    mount_path: "/data".into(),
-                    ..Default::default()
-                }],
-                ..Default::default()
-            },
-        );
-        units.metadata.namespace = Some(names.project.clone());
         let mut replication = crds::RedisReplication::new(
             &names.service,
             crds::RedisReplicationSpec {
-                replica: (1..shape.members)
+                replica: (1..desired.members_of(MAIN))
                     .map(|ordinal| crds::redis_replication::ReplicaNode {
                         name: crds::names::unit_name(&names.service, ordinal as i32),
                         ..Default::default()
                     })
                     .collect(),
-                switchover: shape.switchover.as_ref().map(|wish| {
+                switchover: desired.topology.switchover.as_ref().map(|asked| {
                     crds::redis_replication::Switchover {
-                        request_id: wish.request_id.clone(),
-                        target: wish.target.clone(),
-                        expected_epoch: wish.expected_epoch,
+                        request_id: asked.request_id.clone(),
+                        target: asked.switchover.target.clone(),
+                        expected_epoch: asked.switchover.expected_epoch,
                     }
                 }),
                 ..Default::default()
             },
         );
         replication.metadata.namespace = Some(names.project.clone());
-        Ok(vec![
-            IntentTemplate::of(Part::Units, &units)?,
-            IntentTemplate::of(Part::Replication, &replication)?,
-        ])
+        Ok(vec![IntentTemplate::of(Part::Topology, &replication)?])
     }
 
-    fn members(spec: &ToySpec) -> u32 {
-        spec.members
-    }
-
-    fn with_members(_: ToySpec, members: u32) -> ToySpec {
-        ToySpec { members }
-    }
-
-    fn volume_size(_: &ToySpec) -> String {
-        "1Gi".into()
-    }
-
-    fn replication_ready(service: &Service, observed: &Observed) -> Vec<Predicate> {
-        let mark = service.wanted(Part::Replication).next();
+    fn check(check: &Check, service: &Service, observed: &Observed) -> Vec<Predicate> {
+        if *check == Check::Writable {
+            let primary = Electing.primary(service, observed);
+            return vec![Predicate::new("WRITES_ACCEPTED", primary.is_some(), "")];
+        }
+        let mark = service.wanted(&Part::Topology).next();
         let status =
             mark.and_then(|mark| observed.current_status::<crds::RedisReplicationStatus>(mark));
         let members = status.map_or(0, |status| status.topology.len());
         vec![Predicate::new(
             "MEMBERS_TAKE_PART",
-            members == service.shape.members as usize,
+            members == service.desired.members_of(MAIN) as usize,
             format!("{members} members"),
         )]
     }
 
-    fn writable(service: &Service, observed: &Observed) -> Vec<Predicate> {
-        let primary = Self::primary(service, observed);
-        vec![Predicate::new("WRITES_ACCEPTED", primary.is_some(), "")]
+    fn elections() -> Option<&'static dyn Elections> {
+        Some(&Electing)
     }
 
-    fn primary(service: &Service, observed: &Observed) -> Option<Primary> {
+    fn resource(service: &Service, observed: Option<&Observed>) -> Result<prost_types::Any, Error> {
+        let objects = observed.map_or(0, |observed| observed.objects.len());
+        Ok(prost_types::Any {
+            type_url: "toy".into(),
+            value: format!("{} {:?} {objects}", service.name, service.life).into_bytes(),
+        })
+    }
+}
+
+/// Units as small as they can be.
+pub(crate) fn pool(id: &'static str, units: u32) -> Pool {
+    Pool {
+        id,
+        units,
+        cpu: String::new(),
+        memory: String::new(),
+        volume_size: "1Gi".into(),
+        storage_class: None,
+        parameters: [].into(),
+        placement: Placement::SpreadPreferred,
+    }
+}
+
+/// How the toy chooses its primary.
+struct Electing;
+
+impl Elections for Electing {
+    fn primary(&self, service: &Service, observed: &Observed) -> Option<Primary> {
         let status = status(service, observed)?;
         let unit = status.primary?;
         Some(Primary {
@@ -151,18 +144,23 @@ impl Engine for Toy {
         })
     }
 
-    fn best_replica(service: &Service, observed: &Observed, below: u32) -> Option<String> {
-        let primary = Self::primary(service, observed)?;
+    fn best_replica(&self, service: &Service, observed: &Observed, below: u32) -> Option<String> {
+        let primary = self.primary(service, observed)?;
         (0..below)
             .filter(|ordinal| *ordinal != primary.ordinal)
             .map(|ordinal| crds::names::unit_name(&service.name.service, ordinal as i32))
             .next()
     }
 
-    fn switchover(service: &Service, wish: &SwitchoverWish, observed: &Observed) -> Switchover {
+    fn switchover(
+        &self,
+        service: &Service,
+        asked: &SwitchoverRequest,
+        observed: &Observed,
+    ) -> Switchover {
         let last = status(service, observed)
             .and_then(|status| status.last_switchover)
-            .filter(|last| last.request_id == wish.request_id);
+            .filter(|last| last.request_id == asked.request_id);
         match last {
             Some(last) if last.result == crds::redis_replication::SwitchoverResult::Succeeded => {
                 Switchover::Done
@@ -173,14 +171,6 @@ impl Engine for Toy {
             },
             None => Switchover::Waiting(vec![Predicate::unmet("SWITCHOVER_DONE", "not yet")]),
         }
-    }
-
-    fn resource(service: &Service, observed: Option<&Observed>) -> Result<prost_types::Any, Error> {
-        let objects = observed.map_or(0, |observed| observed.objects.len());
-        Ok(prost_types::Any {
-            type_url: "toy".into(),
-            value: format!("{} {:?} {objects}", service.name, service.life).into_bytes(),
-        })
     }
 }
 

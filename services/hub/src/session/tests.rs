@@ -491,12 +491,12 @@ fn what_a_guard_keeps_is_a_register_and_not_a_queue() {
 #[test]
 fn takes_only_inventory_that_it_asked_for() {
     let mut session = live(0);
-    let (watch_id, _) = super::interest::OBSERVED
+    let watch_id = upm_proto::kinds::KINDS
         .iter()
-        .zip(1u32..)
-        .map(|(observed, id)| (id, observed))
-        .find(|(_, observed)| observed.inventory)
-        .unwrap();
+        .filter_map(|kind| kind.watch)
+        .find(|watch| watch.inventory)
+        .unwrap()
+        .id;
     let node = pb::Key {
         version: "v1".into(),
         kind: "Node".into(),

@@ -125,9 +125,12 @@ impl Upstream {
         let Some(watched) = interest::inventory(batch.watch_id) else {
             return Err(Close::Protocol("a watch that nobody asked for"));
         };
-        batch
-            .events
-            .retain(|event| event.key.as_ref().is_some_and(|key| watched.selects(key)));
+        batch.events.retain(|event| {
+            event
+                .key
+                .as_ref()
+                .is_some_and(|key| interest::selects(watched, key))
+        });
         self.bulk_window.take(size);
         if self.bulk_window.overrun(limits::JOINED_BYTES) {
             return Err(Close::Overrun);

@@ -56,10 +56,58 @@ fn rendered(example: &str) -> BTreeMap<String, Config> {
         .collect()
 }
 
+/// The modules with the gateway, as the chart's values name them.
+fn keys() -> Vec<&'static str> {
+    let modules = hosted::HOSTED.iter().map(|module| module.name);
+    modules.chain([GATEWAY]).collect()
+}
+
+/// The text between two lines, with others in its place.
+fn between(text: &str, begin: &str, end: &str, lines: &str) -> String {
+    let (before, rest) = text.split_once(begin).expect("the line before the list");
+    let at = rest.find(end).expect("the line after the list");
+    format!("{before}{begin}{lines}{}", &rest[at..])
+}
+
+#[test]
+fn the_charts_keys_are_the_modules() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../helm/upm-platform");
+    let values: String = keys()
+        .iter()
+        .map(|key| format!("  {key}: {{}}\n"))
+        .collect();
+    let quoted: Vec<String> = keys().iter().map(|key| format!("\"{key}\"")).collect();
+    let quoted = quoted.join(", ");
+    for (file, begin, end, lines) in [
+        ("values.yaml", "\nmodules:\n", "\n# A ConfigMap", values),
+        (
+            "values.schema.json",
+            "\"modules\": {\n      \"type\": \"object\",\n",
+            "      \"additionalProperties\"",
+            format!(
+                "      \"required\": [{quoted}],\n      \"propertyNames\": {{ \"enum\": [{quoted}] }},\n"
+            ),
+        ),
+    ] {
+        let file = chart.join(file);
+        let found = std::fs::read_to_string(&file).expect("read a file of the chart");
+        let wanted = between(&found, begin, end, &lines);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, &wanted).expect("write a file of the chart");
+        } else {
+            assert!(
+                found == wanted,
+                "{} is stale: run UPDATE=1 cargo test -p upm the_charts_keys",
+                file.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn the_limits_of_the_chart_are_those_of_the_gateway() {
     let all = rendered("mysql-values.yaml");
-    assert_eq!(all.len(), MODULES.len() + 1, "{:?}", all.keys());
+    assert_eq!(all.len(), hosted::HOSTED.len() + 1, "{:?}", all.keys());
     let sealed = all["auth.toml"].auth.key_file.as_deref();
     assert_eq!(sealed, Some(Path::new("/var/run/upm/auth/key")));
     let settings = all["gateway.toml"].gateway.settings().unwrap();

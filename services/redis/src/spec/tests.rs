@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use upm_proto::resource::v1::{PackageManifest, PackagePort, PackageStorage};
 
 use super::*;
 
@@ -9,10 +10,26 @@ fn wanted() -> pb::RedisSpec {
     }
 }
 
-fn software() -> Software {
+/// A package as the catalogue has it.
+pub(crate) fn software() -> Software {
     Software {
         name: "software/redis-7.0.15".into(),
+        r#type: "redis".into(),
         version: "7.0.15".into(),
+        manifest: Some(PackageManifest {
+            main_container: "redis".into(),
+            ports: vec![PackagePort {
+                name: "redis".into(),
+                port: 6379,
+            }],
+            storage: vec![PackageStorage {
+                name: "data".into(),
+                mount_path: "/data".into(),
+                minimum: "300Mi".into(),
+            }],
+            users: vec!["default".into(), "upm-replica".into()],
+            ..PackageManifest::default()
+        }),
         ..Default::default()
     }
 }

@@ -5,14 +5,30 @@ use crds::{
     redis_replication::{LastSwitchover, Member, Phase, Role, SwitchoverResult},
 };
 use engine::{
-    Observed, Predicate, Service, Switchover,
+    Check, Observed, Predicate, Service, Switchover,
+    desired::{self, MAIN, SwitchoverRequest},
     intent::{Mark, Part},
-    shape::SwitchoverWish,
 };
 
 use super::{REPLICATION_KIND, linked, replication};
 
-/// Whether there is a primary, exactly the members of the shape take part, and every replica follows.
+/// What holds of what an operation waits for.
+pub(crate) fn check(check: &Check, service: &Service, observed: &Observed) -> Vec<Predicate> {
+    match check {
+        Check::TopologyReady => replication_ready(service, observed),
+        Check::Writable => writable(service, observed),
+        Check::UnitsReady { .. }
+        | Check::UnitsRemoved { .. }
+        | Check::PoolApplied { .. }
+        | Check::SwitchedOver
+        | Check::Engine { .. } => {
+            let text = format!("replication knows no check {check:?}");
+            vec![Predicate::unmet("CHECK_KNOWN", text)]
+        }
+    }
+}
+
+/// Whether there is a primary, exactly the wanted members take part, and every replica follows.
 pub(crate) fn replication_ready(service: &Service, observed: &Observed) -> Vec<Predicate> {
     match current(service, observed) {
         Ok(status) => vec![
@@ -48,19 +64,20 @@ pub(crate) fn writable(service: &Service, observed: &Observed) -> Vec<Predicate>
 /// How far a switchover is.
 pub(crate) fn switchover(
     service: &Service,
-    wish: &SwitchoverWish,
+    asked: &SwitchoverRequest,
     observed: &Observed,
 ) -> Switchover {
     let Some(status) = replication(service, Some(observed)) else {
         return Switchover::Waiting(vec![not_reported()]);
     };
-    if let Some(accepted) = &wish.accept_loss {
-        return failover(wish, accepted, &status);
+    let to = &asked.switchover;
+    if let Some(accepted) = &to.accept_loss {
+        return failover(to, accepted, &status);
     }
     match status
         .last_switchover
         .as_ref()
-        .filter(|last| last.request_id == wish.request_id)
+        .filter(|last| last.request_id == asked.request_id)
     {
         Some(LastSwitchover {
             result: SwitchoverResult::Succeeded,
@@ -75,7 +92,7 @@ pub(crate) fn switchover(
         None => {
             let words = format!(
                 "{} is asked to become the primary in place of {}; the cluster is {:?}",
-                wish.target,
+                to.target,
                 status.primary.as_deref().unwrap_or("nobody"),
                 status.phase
             );
@@ -85,8 +102,12 @@ pub(crate) fn switchover(
 }
 
 /// How far a failover with an accepted loss is.
-fn failover(wish: &SwitchoverWish, accepted: &str, status: &RedisReplicationStatus) -> Switchover {
-    if status.epoch > wish.expected_epoch {
+fn failover(
+    to: &desired::Switchover,
+    accepted: &str,
+    status: &RedisReplicationStatus,
+) -> Switchover {
+    if status.epoch > to.expected_epoch {
         if matches!(status.phase, Phase::Healthy | Phase::Degraded) {
             return Switchover::Done;
         }
@@ -109,7 +130,7 @@ fn failover(wish: &SwitchoverWish, accepted: &str, status: &RedisReplicationStat
         },
         Some(_) | None => Switchover::Waiting(vec![Predicate::unmet(
             "SWITCHOVER_DONE",
-            format!("{} is about to be elected", wish.target),
+            format!("{} is about to be elected", to.target),
         )]),
     }
 }
@@ -207,7 +228,7 @@ pub(super) fn words(condition: &Condition) -> String {
 
 fn current(service: &Service, observed: &Observed) -> Result<RedisReplicationStatus, Predicate> {
     let mark: &Mark = service
-        .wanted(Part::Replication)
+        .wanted(&Part::Topology)
         .next()
         .ok_or_else(not_reported)?;
     observed.current_status(mark).ok_or_else(not_reported)
@@ -301,7 +322,7 @@ fn link_in_words(member: &Member) -> String {
 
 /// Names of the members that shall take part.
 fn wanted(service: &Service) -> Vec<String> {
-    let members = i32::try_from(service.shape.members).unwrap_or_default();
+    let members = i32::try_from(service.desired.members_of(MAIN)).unwrap_or_default();
     (0..members)
         .map(|ordinal| names::unit_name(&service.name.service, ordinal))
         .collect()

@@ -1,28 +1,47 @@
 use engine::{
-    DeletionPolicy, Switchover,
-    intent::{Marks, Part, mark},
+    DeletionPolicy, Engine as _, Switchover,
+    desired::{self, DesiredState, MAIN, RetainedVolumes, SwitchoverRequest},
+    intent::{IntentTemplate, Marks, Part, mark},
     names::ServiceName,
-    shape::{Shape, SwitchoverWish},
+    pool,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use upm_proto::hub::v1 as hub;
 
 use super::*;
-use crate::{intents::intents, spec::Wish};
+use crate::{
+    redis::Redis,
+    spec::{Wish, tests::software},
+};
+
+/// A change of the primary to `demo-1` that was asked for.
+fn asked(id: &str, accept_loss: Option<&str>) -> SwitchoverRequest {
+    let to = desired::Switchover {
+        target: "demo-1".into(),
+        expected_epoch: 3,
+        accept_loss: accept_loss.map(str::to_owned),
+    };
+    to.requested(id)
+}
+
+/// As clients see a service that wants so many members.
+fn as_shown(service: &Service, members: u32, observed: Option<&Observed>) -> pb::RedisStatus {
+    let spec = RedisSpec {
+        members,
+        ..engine::spec_of::<Redis>(service).unwrap()
+    };
+    view(service, &spec, observed)
+}
 
 pub(crate) fn service(members: u32) -> Service {
     let wanted = pb::RedisSpec {
         members: 3,
         ..Default::default()
     };
-    let software = upm_proto::resource::v1::Software {
-        version: "7.0.15".into(),
-        ..Default::default()
-    };
     let spec = Wish::parse(Some(&wanted))
         .unwrap()
-        .resolve("c", &software)
+        .resolve("c", &software())
         .unwrap();
     let package = engine::Package {
         name: "redis-7.0.15-0123456789ab".into(),
@@ -34,21 +53,19 @@ pub(crate) fn service(members: u32) -> Service {
         config_template: String::new(),
         config_value: String::new(),
         pod_template: String::new(),
+        manifest: engine::Manifest::of(&software()).to_json().unwrap(),
         create_us: 0,
     };
     let name = ServiceName::new("p", "redisServices", "demo");
-    let shape = Shape {
-        units: members,
-        members,
-        served: true,
-        ..Shape::default()
-    };
+    let units = [(MAIN.to_owned(), members)].into();
+    let mut desired = DesiredState::of(&units, RetainedVolumes::Refuse);
+    desired.topology.served = true;
+    let set = &Redis::pools(&spec)[0];
+    let set = pool::unit_set(set, &desired.pools[MAIN], &name, &package).unwrap();
+    let mut intents = Redis::topology(&spec, &desired, &name).unwrap();
+    intents.push(IntentTemplate::of(Part::Pool(MAIN.to_owned()), &set).unwrap());
     let mut marks = Marks::new();
-    mark(
-        &mut marks,
-        &intents(&spec, &shape, &name, &package).unwrap(),
-        uuid_of,
-    );
+    mark(&mut marks, &intents, uuid_of);
     Service {
         name,
         engine: "redis".into(),
@@ -64,7 +81,7 @@ pub(crate) fn service(members: u32) -> Service {
         message: String::new(),
         operation: String::new(),
         package: package.name,
-        shape,
+        desired,
         marks,
         retained: None,
         create_us: 1,
@@ -84,7 +101,7 @@ pub(crate) fn observed(
     connected: bool,
 ) -> Observed {
     let object = |part: Part, mut status: Value| {
-        let mark = service.wanted(part).next().unwrap();
+        let mark = service.wanted(&part).next().unwrap();
         status["observedGeneration"] = json!(1);
         hub::Object {
             key: Some(hub::Key::from(&mark.key)),
@@ -105,8 +122,8 @@ pub(crate) fn observed(
     };
     Observed {
         objects: vec![
-            object(Part::Units, units),
-            object(Part::Replication, replication),
+            object(Part::Pool(MAIN.to_owned()), units),
+            object(Part::Topology, replication),
         ],
     }
 }
@@ -157,7 +174,7 @@ fn shows_roles_addresses_and_versions() {
         replication(1, &[UP; 3], true),
         true,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert_eq!(shown.state(), pb::ServiceState::Ready, "{shown:#?}");
     assert_eq!((shown.primary.as_str(), shown.epoch), ("demo-1", 4));
     assert_eq!(shown.readwrite_address, "demo-readwrite.p.svc:6379");
@@ -195,7 +212,7 @@ fn says_which_member_does_not_do_its_part() {
         replication(0, &[UP, UP, (false, -1)], true),
         true,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert_eq!(shown.state(), pb::ServiceState::Degraded);
     assert!(
         shown.message.contains("2 of 3") && shown.message.contains("demo-2"),
@@ -213,7 +230,7 @@ fn a_service_without_writes_is_unavailable_and_says_why() {
         replication(0, &[UP; 3], false),
         true,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert_eq!(shown.state(), pb::ServiceState::Unavailable);
     assert!(
         shown.message.contains("1 of 2 acknowledge"),
@@ -231,9 +248,9 @@ fn tells_old_news_as_old_and_no_news_as_none() {
         replication(0, &[UP; 3], true),
         false,
     );
-    let shown = view(&service, 3, Some(&seen));
+    let shown = as_shown(&service, 3, Some(&seen));
     assert!(!shown.agent_connected && shown.message.contains("reported last"));
-    let shown = view(&service, 3, None);
+    let shown = as_shown(&service, 3, None);
     assert_eq!(shown.state(), pb::ServiceState::Degraded);
     assert!(shown.message.contains("hub"));
     assert_eq!(shown.members.len(), 3);
@@ -245,7 +262,7 @@ fn a_source_that_was_not_chosen_is_no_primary() {
     let mut status = replication(0, &[UP; 2], true);
     status["topology"]["demo-1"]["role"] = json!("Source");
     let seen = observed(&service, units(&[true; 2]), status, true);
-    let shown = view(&service, 2, Some(&seen));
+    let shown = as_shown(&service, 2, Some(&seen));
     assert_eq!(shown.members[1].role(), pb::MemberRole::Parked);
 }
 
@@ -296,18 +313,13 @@ fn counts_linked_replicas_and_names_the_others() {
 #[test]
 fn a_switchover_ends_only_under_its_own_request_id() {
     let service = service(3);
-    let wish = |id: &str| SwitchoverWish {
-        request_id: id.into(),
-        target: "demo-1".into(),
-        expected_epoch: 3,
-        accept_loss: None,
-    };
+    let asked = |id: &str| asked(id, None);
     let mut status = replication(1, &[UP; 3], true);
     status["lastSwitchover"] = json!({"requestId": "a", "result": "Succeeded"});
     let seen = observed(&service, units(&[true; 3]), status.clone(), true);
-    assert_eq!(switchover(&service, &wish("a"), &seen), Switchover::Done);
+    assert_eq!(switchover(&service, &asked("a"), &seen), Switchover::Done);
     assert!(matches!(
-        switchover(&service, &wish("b"), &seen),
+        switchover(&service, &asked("b"), &seen),
         Switchover::Waiting(_)
     ));
     status["lastSwitchover"] =
@@ -317,18 +329,13 @@ fn a_switchover_ends_only_under_its_own_request_id() {
         reason: "STALE_EPOCH".into(),
         message: "at 4".into(),
     };
-    assert_eq!(switchover(&service, &wish("a"), &seen), failed);
+    assert_eq!(switchover(&service, &asked("a"), &seen), failed);
 }
 
 #[test]
 fn failover_ends_only_with_the_loss_that_was_accepted() {
     let service = service(3);
-    let wish = SwitchoverWish {
-        request_id: "a".into(),
-        target: "demo-1".into(),
-        expected_epoch: 3,
-        accept_loss: Some("loss-a".into()),
-    };
+    let asked = asked("a", Some("loss-a"));
     let after = |change: &dyn Fn(&mut Value)| {
         let mut status = replication(0, &[UP; 3], false);
         status["epoch"] = json!(3);
@@ -336,7 +343,7 @@ fn failover_ends_only_with_the_loss_that_was_accepted() {
         status["refusal"] = json!({"candidate": "demo-1", "loss": "10 bytes", "lossId": "loss-a"});
         change(&mut status);
         let seen = observed(&service, units(&[true; 3]), status, true);
-        switchover(&service, &wish, &seen)
+        switchover(&service, &asked, &seen)
     };
     assert!(matches!(after(&|_| ()), Switchover::Waiting(_)));
     let other = after(&|status| status["refusal"]["lossId"] = json!("loss-b"));
@@ -366,7 +373,7 @@ fn takes_a_report_that_is_no_object_for_none() {
         );
         seen.objects[1].status.as_mut().unwrap().json = text.as_bytes().to_vec().into();
         assert_eq!(
-            view(&service, 3, Some(&seen)).state(),
+            as_shown(&service, 3, Some(&seen)).state(),
             pb::ServiceState::Unavailable,
             "{text}"
         );
@@ -399,7 +406,7 @@ proptest! {
     fn there_is_never_more_than_one_primary(primary in 0_usize..3, links in proptest::collection::vec((any::<bool>(), 0_i64..4), 3), ready in proptest::collection::vec(any::<bool>(), 3)) {
         let service = service(3);
         let seen = observed(&service, units(&ready), replication(primary, &links, true), true);
-        let shown = view(&service, 3, Some(&seen));
+        let shown = as_shown(&service, 3, Some(&seen));
         let primaries = shown.members.iter().filter(|member| member.role() == pb::MemberRole::Primary).count();
         prop_assert_eq!(primaries, 1);
         let well = shown.members.iter().all(|member| member.ready && member.link_up);
@@ -411,7 +418,7 @@ proptest! {
         let service = service(3);
         let mut seen = observed(&service, units(&[true; 3]), replication(0, &[UP; 3], true), true);
         seen.objects[1].status.as_mut().unwrap().json = text.into_bytes().into();
-        view(&service, 3, Some(&seen));
+        as_shown(&service, 3, Some(&seen));
         replication_ready(&service, &seen);
     }
 }

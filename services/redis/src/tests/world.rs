@@ -169,7 +169,7 @@ fn packages() -> Vec<resource::Software> {
                 ..Default::default()
             }],
             content: Some(resource::PackageContent::default()),
-            ..Default::default()
+            ..crate::spec::tests::software()
         })
         .collect()
 }

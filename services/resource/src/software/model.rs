@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use upm_proto::resource::v1::{PackageContent, Software};
+use upm_proto::resource::v1::{PackageContent, PackageManifest, Software};
 use upm_store::{Connection, etag, lock};
 
 use crate::{Error, schema::software};
@@ -42,8 +42,13 @@ pub(crate) fn id(kind: &str, edition: &str, version: &str) -> String {
 }
 
 /// SHA-256 over what travels, hex.
-fn digest(content: &PackageContent) -> String {
-    Sha256::digest(content.encode_to_vec())
+fn digest(content: &PackageContent, manifest: Option<&PackageManifest>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(content.encode_to_vec());
+    if let Some(manifest) = manifest {
+        hash.update(manifest.encode_to_vec());
+    }
+    hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
@@ -58,11 +63,11 @@ impl SoftwareRow {
             kind: package.r#type.clone(),
             edition: package.edition.clone(),
             release_version: package.version.clone(),
-            digest: digest(&content),
+            digest: digest(&content, package.manifest.as_ref()),
             enabled: package.enabled,
             version,
             parameters: stored::parameters(&package.parameters),
-            content: stored::content(&content),
+            content: stored::content(&content, package.manifest.as_ref()),
         }
     }
 
@@ -71,6 +76,7 @@ impl SoftwareRow {
     }
 
     pub(crate) fn into_proto(self, view: View) -> Software {
+        let (content, manifest) = stored::parse_content(&self.content);
         Software {
             etag: self.etag(),
             name: format!("software/{}", self.id),
@@ -80,7 +86,8 @@ impl SoftwareRow {
             digest: self.digest,
             enabled: self.enabled,
             parameters: stored::parse_parameters(&self.parameters),
-            content: (view == View::Full).then(|| stored::parse_content(&self.content)),
+            content: (view == View::Full).then_some(content),
+            manifest,
         }
     }
 }
@@ -170,6 +177,64 @@ mod stored {
         config_template: String,
         config_value: String,
         pod_template: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        manifest: Option<Manifest>,
+    }
+
+    #[derive(Serialize, Deserialize, Default)]
+    #[serde(default)]
+    struct Manifest {
+        main_container: String,
+        ports: Vec<(String, i32)>,
+        /// Name, path, least size.
+        storage: Vec<(String, String, String)>,
+        users: Vec<String>,
+        upgrades_to: Vec<String>,
+    }
+
+    impl From<&pb::PackageManifest> for Manifest {
+        fn from(manifest: &pb::PackageManifest) -> Self {
+            let manifest = manifest.clone();
+            Self {
+                main_container: manifest.main_container,
+                ports: manifest
+                    .ports
+                    .into_iter()
+                    .map(|port| (port.name, port.port))
+                    .collect(),
+                storage: manifest
+                    .storage
+                    .into_iter()
+                    .map(|storage| (storage.name, storage.mount_path, storage.minimum))
+                    .collect(),
+                users: manifest.users,
+                upgrades_to: manifest.upgrades_to,
+            }
+        }
+    }
+
+    impl From<Manifest> for pb::PackageManifest {
+        fn from(stored: Manifest) -> Self {
+            Self {
+                main_container: stored.main_container,
+                ports: stored
+                    .ports
+                    .into_iter()
+                    .map(|(name, port)| pb::PackagePort { name, port })
+                    .collect(),
+                storage: stored
+                    .storage
+                    .into_iter()
+                    .map(|(name, mount_path, minimum)| pb::PackageStorage {
+                        name,
+                        mount_path,
+                        minimum,
+                    })
+                    .collect(),
+                users: stored.users,
+                upgrades_to: stored.upgrades_to,
+            }
+        }
     }
 
     pub(super) fn parameters(parameters: &[pb::Parameter]) -> String {
@@ -207,21 +272,26 @@ mod stored {
             .collect()
     }
 
-    pub(super) fn content(content: &pb::PackageContent) -> String {
+    pub(super) fn content(
+        content: &pb::PackageContent,
+        manifest: Option<&pb::PackageManifest>,
+    ) -> String {
         serde_json::to_string(&Content {
             config_template: content.config_template.clone(),
             config_value: content.config_value.clone(),
             pod_template: content.pod_template.clone(),
+            manifest: manifest.map(Manifest::from),
         })
         .expect("texts are JSON")
     }
 
-    pub(super) fn parse_content(text: &str) -> pb::PackageContent {
+    pub(super) fn parse_content(text: &str) -> (pb::PackageContent, Option<pb::PackageManifest>) {
         let stored: Content = serde_json::from_str(text).unwrap_or_default();
-        pb::PackageContent {
+        let content = pb::PackageContent {
             config_template: stored.config_template,
             config_value: stored.config_value,
             pod_template: stored.pod_template,
-        }
+        };
+        (content, stored.manifest.map(Into::into))
     }
 }

@@ -1,7 +1,11 @@
 //! The packages that come with the platform.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use upm_proto::resource::v1::{PackageContent, Parameter, Software};
+use upm_proto::resource::v1::{
+    PackageContent, PackageManifest, PackagePort, PackageStorage, Parameter, Software,
+};
 use upm_store::Store;
 
 use super::model;
@@ -30,21 +34,39 @@ macro_rules! packages {
 
 const PACKAGES: &[Files] = packages!["redis-7.0.15"];
 
+/// `package.yaml`, all of it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Manifest {
     r#type: String,
     #[serde(default)]
     edition: String,
     version: String,
+    #[serde(default)]
+    upgrades_to: Vec<String>,
+    main_container: String,
+    ports: BTreeMap<String, u16>,
+    storage: Vec<Storage>,
+    users: Vec<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Storage {
+    name: String,
+    mount_path: String,
+    #[serde(default)]
+    minimum: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Parameters {
     parameters: Vec<Declared>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Declared {
     name: String,
     r#type: String,
@@ -112,6 +134,28 @@ fn package(files: &Files) -> Result<Software, Error> {
             config_value: files.values.to_owned(),
             pod_template: files.pod.to_owned(),
         }),
+        manifest: Some(PackageManifest {
+            main_container: manifest.main_container,
+            ports: manifest
+                .ports
+                .into_iter()
+                .map(|(name, port)| PackagePort {
+                    name,
+                    port: port.into(),
+                })
+                .collect(),
+            storage: manifest
+                .storage
+                .into_iter()
+                .map(|storage| PackageStorage {
+                    name: storage.name,
+                    mount_path: storage.mount_path,
+                    minimum: storage.minimum,
+                })
+                .collect(),
+            users: manifest.users,
+            upgrades_to: manifest.upgrades_to,
+        }),
         ..Software::default()
     })
 }
@@ -133,6 +177,9 @@ mod tests {
         assert!(!packages.is_empty());
         for package in packages {
             super::super::check(&package).unwrap();
+            let manifest = package.manifest.as_ref().unwrap();
+            assert!(!manifest.ports.is_empty() && !manifest.users.is_empty());
+            assert!(!manifest.storage.is_empty(), "{}", package.name);
             assert!(!package.parameters.is_empty(), "{}", package.name);
         }
     }

@@ -115,3 +115,34 @@ async fn a_malformed_package_is_refused_and_its_field_named() {
         assert_eq!(field(&import(&world, upper).await.unwrap_err()), "software");
     }
 }
+
+#[tokio::test]
+async fn a_manifest_that_contradicts_the_pod_is_refused() {
+    let Some(world) = worlds().await.into_iter().next() else {
+        panic!("there is a database");
+    };
+    let manifest = |port| pb::PackageManifest {
+        main_container: "redis".to_owned(),
+        ports: vec![pb::PackagePort {
+            name: "redis".to_owned(),
+            port,
+        }],
+        ..pb::PackageManifest::default()
+    };
+    let with = |port| {
+        pb::Software {
+        content: Some(pb::PackageContent {
+            pod_template: "template: {spec: {containers: [{name: redis, ports: [{name: redis, containerPort: 6379}]}]}}".to_owned(),
+            ..package("7.9.9").content.unwrap_or_default()
+        }),
+        manifest: Some(manifest(port)),
+        ..package("7.9.9")
+    }
+    };
+    let refused = import(&world, with(6380)).await.unwrap_err();
+    assert_eq!(field(&refused), "software.manifest.ports");
+    let kept = import(&world, with(6379)).await.unwrap();
+    assert_eq!(kept.manifest, Some(manifest(6379)));
+    let older = import(&world, package("7.9.9")).await.unwrap();
+    assert_ne!(older.digest, kept.digest, "the digest covers the manifest");
+}

@@ -15,7 +15,7 @@ CREATE TABLE services (
     message         MEDIUMTEXT NOT NULL,
     operation       VARCHAR(128) NOT NULL,
     package         VARCHAR(128) NOT NULL,
-    shape           MEDIUMTEXT NOT NULL,
+    desired         MEDIUMTEXT NOT NULL,
     intents         MEDIUMTEXT NOT NULL,
     retained        MEDIUMTEXT,
     create_us       BIGINT NOT NULL,
@@ -63,6 +63,7 @@ CREATE TABLE packages (
     config_template MEDIUMTEXT NOT NULL,
     config_value    MEDIUMTEXT NOT NULL,
     pod_template    MEDIUMTEXT NOT NULL,
+    manifest        MEDIUMTEXT NOT NULL,
     create_us       BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 CREATE TABLE departed (

@@ -15,7 +15,7 @@ CREATE TABLE services (
     message         TEXT NOT NULL,
     operation       VARCHAR(128) NOT NULL,
     package         VARCHAR(128) NOT NULL,
-    shape           TEXT NOT NULL,
+    desired         TEXT NOT NULL,
     intents         TEXT NOT NULL,
     retained        TEXT,
     create_us       BIGINT NOT NULL,
@@ -63,6 +63,7 @@ CREATE TABLE packages (
     config_template TEXT NOT NULL,
     config_value    TEXT NOT NULL,
     pod_template    TEXT NOT NULL,
+    manifest        TEXT NOT NULL,
     create_us       BIGINT NOT NULL
 );
 CREATE TABLE departed (

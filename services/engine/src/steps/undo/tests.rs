@@ -4,20 +4,20 @@ use upm_proto::hub::v1 as hub;
 use super::*;
 use crate::{
     Life,
+    desired::{DesiredState, MAIN},
     intent::{IntentTemplate, Marks, mark},
     names::ServiceName,
     service::DeletionPolicy,
-    shape::Shape,
 };
 
-fn service(shape: Shape) -> Service {
+fn service(desired: DesiredState) -> Service {
     let units = serde_json::json!({
         "apiVersion": "upm.syntropycloud.io/v1alpha2", "kind": "UnitSet", "metadata": {"name": "demo", "namespace": "p"},
     });
     let mut marks = Marks::new();
     mark(
         &mut marks,
-        &[IntentTemplate::of(Part::Units, &units).unwrap()],
+        &[IntentTemplate::of(Part::Pool(MAIN.to_owned()), &units).unwrap()],
         uuid::Uuid::now_v7,
     );
     Service {
@@ -35,7 +35,7 @@ fn service(shape: Shape) -> Service {
         message: String::new(),
         operation: String::new(),
         package: String::new(),
-        shape,
+        desired,
         marks,
         retained: None,
         create_us: 1,
@@ -78,8 +78,10 @@ proptest! {
         chosen in prop_oneof![Just(RetainedVolumes::Refuse), Just(RetainedVolumes::Adopt), Just(RetainedVolumes::Discard)],
         foreign in proptest::option::of(any::<bool>()),
     ) {
-        let service = service(Shape { served, retained: chosen, ..Shape::default() });
-        let volumes = volumes_to_undo(&service, chosen, &observed(&service, foreign));
+        let mut desired = DesiredState::of(&[(MAIN.to_owned(), 3)].into(), chosen);
+        desired.topology.served = served;
+        let service = service(desired);
+        let volumes = volumes_to_undo(&service, MAIN, chosen, &observed(&service, foreign));
         let untouched = !served && chosen != RetainedVolumes::Adopt && foreign == Some(false);
         prop_assert_eq!(volumes == Ok(Volumes::Delete), untouched);
         let unknown = !served && chosen != RetainedVolumes::Adopt && foreign.is_none();

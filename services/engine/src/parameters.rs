@@ -5,21 +5,18 @@ use std::collections::BTreeMap;
 use mesh::FieldViolation;
 use upm_proto::resource::v1::{Parameter, Software};
 
-use crate::spec::{field, violation};
-
 /// The most parameters, and the longest value.
 const MAX: (usize, usize) = (256, 1024);
 
-/// Everything that is wrong with the parameters.
-pub(crate) fn check(
+/// Everything that is wrong with the parameters, which the request has in `field`.
+pub fn check(
     parameters: &BTreeMap<String, String>,
     software: &Software,
+    field: &str,
 ) -> Vec<FieldViolation> {
     if MAX.0 < parameters.len() {
-        return vec![violation(
-            field("parameters"),
-            format!("more than {} parameters", MAX.0),
-        )];
+        let text = format!("more than {} parameters", MAX.0);
+        return vec![FieldViolation::new(field, text)];
     }
     parameters
         .iter()
@@ -28,7 +25,7 @@ pub(crate) fn check(
                 Some(parameter) => refuse(parameter, value),
                 None => Some(unknown(key, software)),
             };
-            why.map(|why| violation(format!("{}[{key}]", field("parameters")), why))
+            why.map(|why| FieldViolation::new(format!("{field}[{key}]"), why))
         })
         .collect()
 }
@@ -184,7 +181,7 @@ mod tests {
                 ..Default::default()
             };
         Software {
-            name: "software/redis-7.0.15".into(),
+            name: "software/toy-7.0.15".into(),
             parameters: vec![
                 parameter("hz", "Integer", "1", "500", &[]),
                 parameter("lfu", "Float", "", "1.5", &[]),
@@ -219,6 +216,7 @@ mod tests {
         check(
             &BTreeMap::from([(key.to_owned(), value.to_owned())]),
             &software(),
+            "toy_service.spec.parameters",
         )
         .pop()
     }
@@ -278,7 +276,7 @@ mod tests {
             assert!(violation.description.contains(says), "{violation:?}");
             assert_eq!(
                 violation.field,
-                format!("redis_service.spec.parameters[{key}]")
+                format!("toy_service.spec.parameters[{key}]")
             );
         }
     }
