@@ -72,6 +72,7 @@ pub(crate) struct Platform {
     /// With which all of them verify their peers, instead of with the roots in their folders.
     anchors: Option<Anchors>,
     operations: upm_engine::Config,
+    log: upm_operatorlog::Config,
     failures: tokio::sync::mpsc::UnboundedSender<anyhow::Error>,
     failed: tokio::sync::mpsc::UnboundedReceiver<anyhow::Error>,
 }
@@ -88,6 +89,7 @@ impl Platform {
             identities: BTreeMap::new(),
             anchors: None,
             operations: upm_engine::Config::default(),
+            log: upm_operatorlog::Config::default(),
             failures,
             failed,
         }
@@ -97,6 +99,12 @@ impl Platform {
     pub(crate) fn alone(mut self) -> Self {
         self.operations.lease_ms = 2_000;
         self.operations.tick_ms = 1_000;
+        self
+    }
+
+    /// How the operation log signs its heads.
+    pub(crate) fn log(mut self, config: upm_operatorlog::Config) -> Self {
+        self.log = config;
         self
     }
 
@@ -184,7 +192,7 @@ impl Platform {
             drain: self.drain.clone(),
         };
         let module = match name {
-            "operatorlog" => upm_operatorlog::module(ctx).await?,
+            "operatorlog" => upm_operatorlog::module(ctx, self.log.clone()).await?,
             "user" => upm_user::module(ctx, upm_user::Config::default()).await?,
             "auth" => self.auth(ctx, secrets.unwrap_or_default()).await?,
             "hub" => {
