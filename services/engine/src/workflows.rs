@@ -156,7 +156,7 @@ pub fn delete(pace: &Pace, name: &ServiceName, members: u32, volumes: Volumes) -
         )
 }
 
-/// Restarts all members, one after the other.
+/// Restarts all members, one after the other. A cancel leaves those as they are that were not restarted yet.
 pub fn restart(pace: &Pace, members: u32) -> Plan {
     Plan::new("restart", 60 * MINUTE, OnFailure::Keep)
         .then(
@@ -164,7 +164,6 @@ pub fn restart(pace: &Pace, members: u32) -> Plan {
             WRITE,
             "ask for a rolling restart: replicas first, the primary last after a switchover",
         )
-        .point_of_no_return()
         .then(
             Step::AwaitUnitsRestarted,
             pace.unit_restart * members,
@@ -175,6 +174,7 @@ pub fn restart(pace: &Pace, members: u32) -> Plan {
             pace.link,
             "wait until every replica follows",
         )
+        .point_of_no_return()
         .then(
             Step::VerifyWrites,
             WRITE,

@@ -48,6 +48,13 @@ pub(crate) async fn undo(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault
             Ok(DONE)
         }
         Step::ApplySwitchover | Step::MovePrimary => withdraw_switchover(bench).await,
+        // Without a mark the cluster leaves every unit as it is; the one that is being restarted gets ready again.
+        Step::ApplyRestart => {
+            bench
+                .write(Part::Units, |shape| shape.restarted_at = None)
+                .await?;
+            Ok(DONE)
+        }
         Step::ApplyVolumePolicy => {
             if bench.service().await?.wanted(Part::Units).next().is_some() {
                 bench
@@ -64,7 +71,6 @@ pub(crate) async fn undo(bench: &Bench<'_>, step: Step) -> Result<Outcome, Fault
         | Step::VerifyWrites
         | Step::ForbidEmptyBeginning
         | Step::MarkReady
-        | Step::ApplyRestart
         | Step::AwaitUnitsRestarted
         | Step::AwaitSwitchover
         | Step::AwaitUnitsRemoved
