@@ -75,6 +75,8 @@ pub(super) const OBSERVED: [Observed; 7] = [
             "status.addresses",
             "status.conditions",
             "status.nodeInfo",
+            // what its pods ask for: the agent adds that up
+            "status.requested",
         ],
         inventory: true,
     },
