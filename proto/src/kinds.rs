@@ -135,6 +135,8 @@ pub const KINDS: &[Kind] = &[
                 "status.addresses",
                 "status.conditions",
                 "status.nodeInfo",
+                // what its pods ask for: the agent adds that up
+                "status.requested",
             ],
             inventory: true,
         }),

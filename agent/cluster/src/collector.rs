@@ -2,6 +2,7 @@
 //! objects without an intent's annotation are not reported.
 
 mod mask;
+mod requested;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::DefaultHasher},
@@ -9,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
     api::DynamicObject,
@@ -32,9 +34,12 @@ use crate::{
     session::Observation,
 };
 use mask::Condition;
+use requested::Requested;
 
 /// Before a kind that is not there is looked for again.
 const MISSING: Duration = Duration::from_secs(20);
+/// Between two looks at what the pods of nodes ask for: plans need no more.
+const ADD_UP: Duration = Duration::from_secs(30);
 /// Phases after which nothing follows by itself.
 const TERMINAL: [&str; 3] = ["Failed", "Refused", "Succeeded"];
 
@@ -91,6 +96,8 @@ pub async fn collect(
                     forms: HashMap::new(),
                     fresh: HashSet::new(),
                     listing: Vec::new(),
+                    requested: Requested::default(),
+                    nodes: HashMap::new(),
                 };
                 tokio::select! {
                     () = stop.cancelled() => {}
@@ -118,6 +125,10 @@ struct One {
     /// Those that the present list has named.
     fresh: HashSet<String>,
     listing: Vec<pb::WatchEvent>,
+    /// What pods ask for, when the hub wants to know that of nodes.
+    requested: Requested,
+    /// The nodes of which it is said.
+    nodes: HashMap<String, DynamicObject>,
 }
 
 impl One {
@@ -138,6 +149,19 @@ impl One {
             }
             tokio::time::sleep(MISSING).await;
         };
+        let mut pods = if self.adds_up() {
+            // Pods that have ended ask for nothing.
+            let running =
+                watcher::Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+            watcher(Api::<Pod>::all(client.clone()), running)
+                .default_backoff()
+                .boxed()
+        } else {
+            stream::pending().boxed()
+        };
+        let mut add_up = tokio::time::interval(ADD_UP);
+        add_up.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let watch = &self.watch;
         let api: Api<DynamicObject> = if watch.namespace.is_empty() || !kind.namespaced {
             Api::all_with(client, &kind.resource)
         } else {
@@ -149,7 +173,26 @@ impl One {
         }
         let mut events = watcher(api, config).default_backoff().boxed();
         loop {
-            match events.try_next().await {
+            let next = tokio::select! {
+                next = events.try_next() => next,
+                Some(pod) = pods.next() => {
+                    match pod {
+                        // At once when all are known, and every so often after that.
+                        Ok(event) => if self.requested.event(event) && self.say_requested().await.is_err() {
+                            return;
+                        },
+                        Err(error) => tracing::warn!(%error, "What pods ask for is not known"),
+                    }
+                    continue;
+                }
+                _ = add_up.tick(), if self.adds_up() => {
+                    if self.say_requested().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            match next {
                 Ok(Some(event)) => {
                     if self.event(event).await.is_err() {
                         return;
@@ -163,15 +206,43 @@ impl One {
         }
     }
 
+    /// Whether the hub wants to know what the pods of each node ask for.
+    fn adds_up(&self) -> bool {
+        let watch = &self.watch;
+        watch.inventory
+            && watch.kind == "Node"
+            && watch.field_mask.iter().any(|path| path == requested::FIELD)
+    }
+
+    /// Reports the nodes anew whose pods ask for something else than the last time.
+    async fn say_requested(&mut self) -> Result<(), ()> {
+        let changed = self.nodes.iter();
+        let changed: Vec<DynamicObject> = changed
+            .filter(|(name, _)| self.requested.changed(name))
+            .map(|(_, node)| node.clone())
+            .collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut events = Vec::new();
+        for node in &changed {
+            events.push(self.inventory(node, false));
+        }
+        self.send(Seen::Inventory(self.watch.watch_id, events, false))
+            .await
+    }
+
     async fn event(&mut self, event: watcher::Event<DynamicObject>) -> Result<(), ()> {
         match event {
             watcher::Event::Init => {
                 self.fresh.clear();
                 self.listing.clear();
+                self.nodes.clear();
                 Ok(())
             }
             watcher::Event::InitApply(object) if self.watch.inventory => {
-                self.listing.push(self.inventory(&object, false));
+                let event = self.inventory(&object, false);
+                self.listing.push(event);
                 Ok(())
             }
             watcher::Event::Apply(object) if self.watch.inventory => {
@@ -232,8 +303,13 @@ impl One {
         }
     }
 
-    fn body(&self, object: &DynamicObject) -> (serde_json::Value, Bytes) {
-        let whole = serde_json::to_value(object).unwrap_or_default();
+    fn body(&mut self, object: &DynamicObject) -> (serde_json::Value, Bytes) {
+        let mut whole = serde_json::to_value(object).unwrap_or_default();
+        if self.adds_up()
+            && let Some(sum) = self.requested.of(&object.name_any())
+        {
+            whole["status"]["requested"] = sum;
+        }
         let masked = mask::masked(&whole, &self.watch.field_mask);
         let text = masked.to_string();
         // Integers beyond 2^53 have no canonical form; then the plain one is as stable.
@@ -241,7 +317,14 @@ impl One {
         (whole, body.into())
     }
 
-    fn inventory(&self, object: &DynamicObject, gone: bool) -> pb::WatchEvent {
+    fn inventory(&mut self, object: &DynamicObject, gone: bool) -> pb::WatchEvent {
+        if gone {
+            self.nodes.remove(&object.name_any());
+        } else if self.adds_up() {
+            let mut node = object.clone();
+            node.metadata.managed_fields = None;
+            self.nodes.insert(object.name_any(), node);
+        }
         pb::WatchEvent {
             key: Some(self.key(object)),
             object: if gone {

@@ -73,7 +73,8 @@ pub struct RedisReplicationSpec {
     /// Whether a group in which every member is new and empty may begin.
     #[serde(default)]
     pub bootstrap: Bootstrap,
-    /// Pods of Sentinels that decide instead; the topology is then only followed.
+    /// Pods of Sentinels, for existing manifests. They have no effect, and the condition `IgnoredFields` says so: members serve only what is granted
+    /// to them, which Sentinels cannot do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 253)))]
     pub sentinel: Vec<String>,

@@ -89,7 +89,8 @@ pub struct UnitSetSpec {
     /// Whether the servers shall run. `false` stops them, primary last, and keeps the volumes.
     #[serde(default = "yes")]
     pub startup: bool,
-    /// A change of this text restarts every unit, rolling.
+    /// A change of this text restarts every unit, rolling. When it is taken away, or set to an earlier time (RFC 3339), units that were started for a
+    /// later one are left as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub restarted_at: Option<String>,

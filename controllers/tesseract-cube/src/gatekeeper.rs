@@ -55,8 +55,7 @@ impl Gate {
 /// The units that a topology counts on: those of its spec, and those that its status still counts on.
 fn members(topology: &RedisReplication) -> BTreeSet<String> {
     let spec = &topology.spec;
-    // Sentinels decide by themselves: nobody would answer
-    if !spec.sentinel.is_empty() || topology.metadata.deletion_timestamp.is_some() {
+    if topology.metadata.deletion_timestamp.is_some() {
         return BTreeSet::new();
     }
     let named = std::iter::once(&spec.source.name).chain(spec.replica.iter().map(|r| &r.name));
@@ -141,9 +140,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_keeps_what_sentinels_or_an_ending_topology_name() {
+    fn nobody_keeps_what_an_ending_topology_names() {
         let sentinels = topology(&json!({ "sentinel": ["s-0"] }));
-        assert!(!Gate::of(&[Arc::new(sentinels)]).is_kept());
+        assert!(Gate::of(&[Arc::new(sentinels)]).is_kept());
         let mut ends = topology(&json!({}));
         ends.metadata.deletion_timestamp = Some(
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),

@@ -55,7 +55,14 @@ authority = "/var/run/upm/authority"
 [auth]
 setup-token = "/var/run/upm/setup/token"
 {{- if $values.auth.keySecret }}
-key-file = "/var/run/upm/auth/key"
+key-file = "/var/run/upm/key/key"
+{{- end }}
+{{ end }}
+{{- if and (eq $served "operatorlog") $values.operatorlog.keySecret }}
+[operatorlog]
+key-file = "/var/run/upm/key/key"
+{{- with $values.operatorlog.adoptHead }}
+adopt-head = {{ . | toJson }}
 {{- end }}
 {{ end }}
 [telemetry]

@@ -117,6 +117,15 @@ pub struct VerifyEntriesResponse {
     /// Hash of the last checked entry, hex; note it elsewhere to prove later that nothing was cut off.
     #[prost(string, tag = "5")]
     pub head_hash: ::prost::alloc::string::String,
+    /// The end of the log, `{sequence}:{hash}`, that is signed; empty when only a part was verified, or when no key signs heads.
+    #[prost(string, tag = "6")]
+    pub signed_head: ::prost::alloc::string::String,
+    /// Ed25519 signature over `upm operation log {signed_head}`, hex.
+    #[prost(string, tag = "7")]
+    pub head_signature: ::prost::alloc::string::String,
+    /// The key that verifies it, hex; note it elsewhere.
+    #[prost(string, tag = "8")]
+    pub public_key: ::prost::alloc::string::String,
 }
 /// Adds entries.
 #[derive(Clone, PartialEq, ::prost::Message)]

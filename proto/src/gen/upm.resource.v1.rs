@@ -356,6 +356,12 @@ pub struct Node {
     /// When the hub learned it.
     #[prost(message, optional, tag = "9")]
     pub observe_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// What the pods on it ask for together, those of others too, in thousandths; absent when its agent does not say.
+    #[prost(int64, optional, tag = "10")]
+    pub requested_cpu_millis: ::core::option::Option<i64>,
+    /// The same in bytes.
+    #[prost(int64, optional, tag = "11")]
+    pub requested_memory_bytes: ::core::option::Option<i64>,
 }
 /// Asks for nodes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

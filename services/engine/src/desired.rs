@@ -94,7 +94,7 @@ pub struct PoolPatch {
     /// Makes the pool when it is not there. A patch without it changes only a pool that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub units: Option<u32>,
-    /// Restarts every unit, rolling.
+    /// Restarts every unit, rolling; empty to leave those as they are that were not restarted yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<String>,
     /// What removing the UnitSet does to its volumes.
@@ -129,7 +129,7 @@ impl PoolPatch {
             pool.units = units;
         }
         if let Some(mark) = &self.restarted_at {
-            pool.restarted_at = Some(mark.clone());
+            pool.restarted_at = Some(mark.clone()).filter(|mark| !mark.is_empty());
         }
         if let Some(volumes) = self.volumes {
             pool.volumes = volumes;

@@ -86,6 +86,24 @@ pub(crate) fn after_end(mut service: Service, operation: &Operation, facts: &Fac
     RowChange::Update(Box::new(service))
 }
 
+/// What an operation that ends undone leaves in the cluster, in words; `None` when that is nothing.
+pub(crate) fn leaves(service: &Service, operation: &Operation, facts: &Facts) -> Option<String> {
+    let RowChange::Update(after) = after_end(service.clone(), operation, facts) else {
+        return None;
+    };
+    let retained = after.retained.filter(|_| after.life == Life::Retained)?;
+    let unit = |ordinal| crds::names::unit_name(&service.name.service, ordinal);
+    let units: Vec<String> = (0..i32::try_from(retained.members).unwrap_or_default())
+        .map(unit)
+        .collect();
+    Some(format!(
+        "the volumes of {} ({} each) stay on clusters/{}: create the service again with retained_data ADOPT to use them, or DISCARD to remove them",
+        units.join(", "),
+        retained.size,
+        retained.cluster
+    ))
+}
+
 /// A creation that was undone leaves nothing, except volumes that may hold somebody's data.
 fn undone_creation(service: Service, input: &Input, facts: &Facts) -> RowChange {
     let mut pools = service.desired.pools.values();

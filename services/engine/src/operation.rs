@@ -175,7 +175,7 @@ impl Operation {
         self.state = State::Cancelling;
         self.undo_deadline_us = undo_deadline_us;
         if direction == Direction::Cancelling {
-            self.error = Some(cancelled(&self.name));
+            self.error = Some(cancelled(&self.name, &self.verb));
         }
     }
 
@@ -234,12 +234,17 @@ impl Operation {
     }
 }
 
-fn cancelled(operation: &str) -> rpc::Status {
+fn cancelled(operation: &str, verb: &str) -> rpc::Status {
+    let words = if verb == "restart" {
+        "cancelled; units that were restarted stay so, the others are left alone"
+    } else {
+        "cancelled; what had been done is undone"
+    };
     mesh::status::to_rpc(&mesh::status::build(
         Kind::Cancelled,
         crate::error::DOMAIN,
         "OPERATION_CANCELLED",
-        "cancelled; what had been done is undone",
+        words.to_owned(),
         &Details {
             preconditions: Vec::<PreconditionViolation>::new(),
             ..Details::fact("operation", operation)

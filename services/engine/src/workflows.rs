@@ -227,32 +227,42 @@ pub fn delete(pace: &Pace, name: &ServiceName, units: &Units, volumes: Volumes) 
     )
 }
 
-/// Restarts all units, one after the other. `at` is RFC 3339, and different from that of every earlier restart.
+/// Restarts all units, one after the other. `at` is RFC 3339, and different from that of every earlier restart. A cancel leaves those as
+/// they are that were not restarted yet.
 pub fn restart(pace: &Pace, units: &Units, at: &str) -> Plan {
+    let mark = |at: &str| PoolPatch {
+        restarted_at: Some(at.to_owned()),
+        ..PoolPatch::default()
+    };
     let mut plan = Plan::new("restart", 60 * MINUTE, OnFailure::Keep);
-    for (number, (pool, units)) in units.iter().enumerate() {
-        let patch = PoolPatch {
-            restarted_at: Some(at.to_owned()),
-            ..PoolPatch::default()
-        };
-        plan = plan.then(
-            apply("ApplyRestart", pool, patch, Undo::Nothing),
-            WRITE,
-            format!(
-                "ask for a rolling restart{}: replicas first, the primary last after a switchover",
-                of(pool)
-            ),
-        );
-        if number == 0 {
-            plan = plan.point_of_no_return();
-        }
-        plan = plan.then(
-            units_ready("AwaitUnitsRestarted", pool),
-            pace.unit_restart * *units,
-            format!("wait until {units} units were restarted"),
-        );
+    for (pool, units) in units {
+        plan = plan
+            .then(
+                // without a mark the cluster leaves every unit as it is; the one that is being restarted gets ready again
+                apply("ApplyRestart", pool, mark(at), Undo::Patch(mark(""))),
+                WRITE,
+                format!(
+                    "ask for a rolling restart{}: replicas first, the primary last after a switchover",
+                    of(pool)
+                ),
+            )
+            .then(
+                units_ready("AwaitUnitsRestarted", pool),
+                pace.unit_restart * *units,
+                format!("wait until {units} units were restarted"),
+            );
     }
-    followed(plan, pace, "wait until every replica follows")
+    plan.then(
+        wait("AwaitReplicationReady", Check::TopologyReady),
+        pace.link,
+        "wait until every replica follows",
+    )
+    .point_of_no_return()
+    .then(
+        wait("VerifyWrites", Check::Writable),
+        WRITE,
+        "check that the service takes writes",
+    )
 }
 
 /// Makes a member the primary although writes are lost with it. What was accepted cannot be taken back once the member leads. Members that

@@ -35,6 +35,9 @@ pub(crate) struct Config {
     /// The authentication module's own settings.
     #[serde(default)]
     pub(crate) auth: AuthConfig,
+    /// The operation log's own settings.
+    #[serde(default)]
+    pub(crate) operatorlog: upm_operatorlog::Config,
     /// Traces, metrics, logs.
     #[serde(default)]
     pub(crate) telemetry: Telemetry,

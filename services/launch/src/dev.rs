@@ -60,7 +60,11 @@ impl Dev {
             .mode(0o700)
             .create(&self.data)
             .with_context(|| format!("make {}", self.data.display()))?;
-        let mut platform = Platform::new(drain).alone();
+        let log = upm_operatorlog::Config {
+            key_file: Some(self.data.join("operatorlog-key")),
+            adopt_head: None,
+        };
+        let mut platform = Platform::new(drain).alone().log(log);
         for hosted in HOSTED {
             let file = self.data.join(format!("{}.db", hosted.name));
             let place = Place {

@@ -45,7 +45,10 @@ pub(crate) const HOSTED: &[Hosted] = &[
     Hosted {
         name: "operatorlog",
         migrations: || upm_operatorlog::MIGRATIONS,
-        start: |_, ctx, _| Box::pin(async { Ok(upm_operatorlog::module(ctx).await?) }),
+        start: |platform, ctx, _| {
+            let config = platform.log_config();
+            Box::pin(async { Ok(upm_operatorlog::module(ctx, config).await?) })
+        },
         nouns: &[noun!(log, "The operation log: who did what")],
     },
     Hosted {

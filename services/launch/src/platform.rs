@@ -74,6 +74,7 @@ pub(crate) struct Platform {
     /// With which all of them verify their peers, instead of with the roots in their folders.
     anchors: Option<Anchors>,
     operations: upm_engine::Config,
+    log: upm_operatorlog::Config,
     failures: tokio::sync::mpsc::UnboundedSender<anyhow::Error>,
     failed: tokio::sync::mpsc::UnboundedReceiver<anyhow::Error>,
 }
@@ -90,6 +91,7 @@ impl Platform {
             identities: BTreeMap::new(),
             anchors: None,
             operations: upm_engine::Config::default(),
+            log: upm_operatorlog::Config::default(),
             failures,
             failed,
         }
@@ -100,6 +102,16 @@ impl Platform {
         self.operations.lease_ms = 2_000;
         self.operations.tick_ms = 1_000;
         self
+    }
+
+    /// How the operation log signs its heads.
+    pub(crate) fn log(mut self, config: upm_operatorlog::Config) -> Self {
+        self.log = config;
+        self
+    }
+
+    pub(crate) fn log_config(&self) -> upm_operatorlog::Config {
+        self.log.clone()
     }
 
     /// The channels of a module; they find modules that are added later, too.

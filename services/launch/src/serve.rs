@@ -46,7 +46,7 @@ impl Serve {
                 ..TelemetryConfig::default()
             },
         )?;
-        let mut platform = Platform::new(Drain::on_signals()?);
+        let mut platform = Platform::new(Drain::on_signals()?).log(config.operatorlog.clone());
         if let Some(roots) = &config.roots {
             platform.trust_file(roots)?;
         }

@@ -16,6 +16,25 @@ pub(crate) struct Head {
     pub(crate) hash: String,
 }
 
+impl Head {
+    /// `SEQUENCE:HASH`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (sequence, hash) = text.split_once(':')?;
+        let sequence = sequence.parse().ok().filter(|sequence| *sequence > 0)?;
+        Some(Self {
+            sequence,
+            hash: hash.to_ascii_lowercase(),
+        })
+    }
+}
+
+/// As `upm log verify --noted` takes it.
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.sequence, self.hash)
+    }
+}
+
 /// Brings an entry into the form in which it is stored: texts within their limits, time in microseconds.
 pub(crate) fn normalize(mut entry: Entry) -> Entry {
     for text in [&mut entry.request, &mut entry.diff] {

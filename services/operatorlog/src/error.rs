@@ -25,6 +25,9 @@ pub enum Error {
         /// What is allowed.
         description: String,
     },
+    /// The file with the key that signs heads cannot be used.
+    #[error("key of the operation log: {0}")]
+    Key(String),
     /// Another writer extended the chain at the same moment.
     #[error("extend the chain")]
     HeadMoved,
@@ -44,7 +47,7 @@ impl Classify for Error {
             Self::Invalid { .. } => Kind::InvalidArgument,
             Self::HeadMoved => Kind::Unavailable,
             Self::Store(error) => error.kind(),
-            Self::Query(_) => Kind::Internal,
+            Self::Key(_) | Self::Query(_) => Kind::Internal,
         }
     }
 
@@ -54,6 +57,7 @@ impl Classify for Error {
             Self::NotOwn { .. } => "ENTRY_OF_OTHER_MODULE",
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::HeadMoved => "CHAIN_CONTENDED",
+            Self::Key(_) => "KEY_FILE",
             Self::Store(error) => error.reason(),
             Self::Query(_) => "QUERY_FAILED",
         }
@@ -63,9 +67,11 @@ impl Classify for Error {
         match self {
             Self::Invalid { field, description } => Details::field(*field, description.clone()),
             Self::Store(error) => error.details(),
-            Self::NoEntry(_) | Self::NotOwn { .. } | Self::HeadMoved | Self::Query(_) => {
-                Details::default()
-            }
+            Self::NoEntry(_)
+            | Self::NotOwn { .. }
+            | Self::HeadMoved
+            | Self::Key(_)
+            | Self::Query(_) => Details::default(),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     Error,
     chain::{self, Head},
     model::{self, Condition},
+    seal::Seal,
 };
 
 /// Entries that are read at once.
@@ -28,14 +29,16 @@ const TAIL_TICK: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Handler {
     store: Store,
+    seal: Option<Arc<Seal>>,
     appended: Arc<Notify>,
     drain: Drain,
 }
 
 impl Handler {
-    pub(crate) fn new(store: Store, drain: Drain) -> Self {
+    pub(crate) fn new(store: Store, seal: Option<Arc<Seal>>, drain: Drain) -> Self {
         Self {
             store,
+            seal,
             appended: Arc::new(Notify::new()),
             drain,
         }
@@ -43,7 +46,7 @@ impl Handler {
 
     async fn verify(&self, first: i64, last: i64) -> Result<pb::VerifyEntriesResponse, Error> {
         // Read before the entries: what is appended meanwhile comes after it.
-        let end = self.store.read("operatorlog.head", model::head).await?;
+        let (end, signature) = self.store.read("operatorlog.head", model::end).await?;
         let mut head = self.head_before(first).await?;
         let mut checked = 0;
         loop {
@@ -78,7 +81,30 @@ impl Handler {
                 let first_missing = head.sequence + 1;
                 return Ok(broken(head, checked, first_missing, problem));
             }
-            return Ok(intact(head, checked));
+            return Ok(self.signed(end, signature, head, checked));
+        }
+    }
+
+    /// The verdict on a chain that holds up to its end; `head` may be behind that end by now.
+    fn signed(
+        &self,
+        end: Head,
+        signature: String,
+        head: Head,
+        checked: i64,
+    ) -> pb::VerifyEntriesResponse {
+        let Some(seal) = self.seal.as_ref().filter(|_| end.sequence > 0) else {
+            return intact(head, checked);
+        };
+        if !seal.continues(&end, &signature) {
+            let problem = "the end of the log has no signature of its key".to_owned();
+            return broken(head, checked, end.sequence, problem);
+        }
+        pb::VerifyEntriesResponse {
+            signed_head: end.to_string(),
+            head_signature: signature,
+            public_key: seal.public_key(),
+            ..intact(head, checked)
         }
     }
 
@@ -123,6 +149,7 @@ fn broken(
         broken_sequence,
         problem,
         head_hash: head.hash,
+        ..pb::VerifyEntriesResponse::default()
     }
 }
 
@@ -130,9 +157,8 @@ fn intact(head: Head, checked: i64) -> pb::VerifyEntriesResponse {
     pb::VerifyEntriesResponse {
         intact: true,
         checked,
-        broken_sequence: 0,
-        problem: String::new(),
         head_hash: head.hash,
+        ..pb::VerifyEntriesResponse::default()
     }
 }
 
@@ -285,10 +311,11 @@ impl OperatorLogService for Handler {
             }
             .into());
         }
+        let seal = self.seal.clone();
         let head = self
             .store
             .transact("operatorlog.append", move |conn| {
-                model::append(conn, &entries)
+                model::append(conn, &entries, seal.as_deref())
             })
             .await?;
         self.appended.notify_waiters();

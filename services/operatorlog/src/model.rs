@@ -11,6 +11,7 @@ use crate::{
     Error,
     chain::{self, Head},
     schema::{chain_head, entries},
+    seal::Seal,
 };
 
 /// A stored entry.
@@ -46,8 +47,12 @@ pub(crate) enum Condition {
     EventTime(Op, i64),
 }
 
-/// Appends entries whose ids are new and returns the head.
-pub(crate) fn append(conn: &mut Connection, new: &[Entry]) -> Result<Head, Error> {
+/// Appends entries whose ids are new and returns the head. A head that the key does not know stays without a signature, so that it shows.
+pub(crate) fn append(
+    conn: &mut Connection,
+    new: &[Entry],
+    seal: Option<&Seal>,
+) -> Result<Head, Error> {
     lock::name(conn, "operatorlog.chain")?;
     let ids: Vec<&str> = new.iter().map(id).collect();
     let mut known: HashSet<String> = entries::table
@@ -56,7 +61,7 @@ pub(crate) fn append(conn: &mut Connection, new: &[Entry]) -> Result<Head, Error
         .load(conn)?
         .into_iter()
         .collect();
-    let before = head(conn)?;
+    let (before, signed) = end(conn)?;
     let mut after = before.clone();
     for entry in new {
         if !known.insert(id(entry).to_owned()) {
@@ -68,25 +73,56 @@ pub(crate) fn append(conn: &mut Connection, new: &[Entry]) -> Result<Head, Error
             .execute(conn)?;
         after = next;
     }
+    if before == after {
+        return Ok(after);
+    }
+    let signature = seal
+        .filter(|seal| seal.continues(&before, &signed))
+        .map(|seal| seal.sign(&after));
+    set_end(conn, &before, &after, &signature.unwrap_or_default())?;
+    Ok(after)
+}
+
+/// Moves the end of the chain.
+pub(crate) fn set_end(
+    conn: &mut Connection,
+    before: &Head,
+    after: &Head,
+    signature: &str,
+) -> Result<(), Error> {
     // Only one writer can move the head from where it was read; the other one's transaction is rolled back.
-    let moved = diesel::update(chain_head::table.filter(chain_head::sequence.eq(before.sequence)))
-        .set((
-            chain_head::sequence.eq(after.sequence),
-            chain_head::hash.eq(&after.hash),
-        ))
-        .execute(conn)?;
-    if moved == 0 && before != after {
+    let moved = diesel::update(
+        chain_head::table
+            .filter(chain_head::sequence.eq(before.sequence))
+            .filter(chain_head::hash.eq(&before.hash)),
+    )
+    .set((
+        chain_head::sequence.eq(after.sequence),
+        chain_head::hash.eq(&after.hash),
+        chain_head::signature.eq(signature),
+    ))
+    .execute(conn)?;
+    if moved == 0 {
         return Err(Error::HeadMoved);
     }
-    Ok(after)
+    Ok(())
 }
 
 /// The end of the chain.
 pub(crate) fn head(conn: &mut Connection) -> Result<Head, Error> {
-    let (sequence, hash) = chain_head::table
-        .select((chain_head::sequence, chain_head::hash))
+    end(conn).map(|(head, _)| head)
+}
+
+/// The end of the chain and its signature; that is empty when nobody signed it.
+pub(crate) fn end(conn: &mut Connection) -> Result<(Head, String), Error> {
+    let (sequence, hash, signature) = chain_head::table
+        .select((
+            chain_head::sequence,
+            chain_head::hash,
+            chain_head::signature,
+        ))
         .first(conn)?;
-    Ok(Head { sequence, hash })
+    Ok((Head { sequence, hash }, signature))
 }
 
 /// Finds an entry by id.

@@ -25,5 +25,6 @@ diesel::table! {
         id -> Integer,
         sequence -> BigInt,
         hash -> Text,
+        signature -> Text,
     }
 }

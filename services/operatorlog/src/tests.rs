@@ -1,5 +1,6 @@
 //! The module behind the real mesh, on SQLite and on a real MariaDB.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use upm_proto::operatorlog::v1::{
 use upm_store::testing::{self, People, TestStore};
 use upm_store::{Cache, ModuleContext};
 
-use crate::{MIGRATIONS, module};
+use crate::{Config, MIGRATIONS, module};
 
 const AUDITOR: &str = "users/auditor";
 const NOBODY: &str = "users/nobody";
@@ -24,6 +25,7 @@ struct World {
     people: People,
     stack: Stack,
     drain: Drain,
+    tasks: upm_mesh::Tasks,
 }
 
 impl Drop for World {
@@ -36,6 +38,19 @@ async fn worlds() -> Vec<World> {
     let mut worlds = Vec::new();
     for test in testing::stores("operatorlog", || MIGRATIONS).await {
         worlds.push(World::new(test).await);
+    }
+    worlds
+}
+
+/// Worlds whose module signs with the key in this folder.
+async fn signing_worlds(folder: &Path) -> Vec<(World, Config)> {
+    let mut worlds = Vec::new();
+    for test in testing::stores("operatorlog", || MIGRATIONS).await {
+        let config = Config {
+            key_file: Some(folder.join(test.database)),
+            adopt_head: None,
+        };
+        worlds.push((World::with(test, config.clone()).await, config));
     }
     worlds
 }
@@ -53,32 +68,49 @@ fn entry(number: i64) -> pb::Entry {
     }
 }
 
+async fn start(test: &TestStore, config: Config) -> (Stack, People, Drain, upm_mesh::Tasks) {
+    let drain = Drain::new();
+    let ctx = ModuleContext {
+        name: "operatorlog",
+        store: test.store.clone(),
+        cache: Cache::in_process(),
+        peers: Peers::new(),
+        drain: drain.clone(),
+    };
+    let mut module = module(ctx, config).await.expect("the module starts");
+    let tasks = std::mem::take(&mut module.tasks);
+    let people =
+        People::new()
+            .may(AUDITOR, &["operatorlog.*.*"], None)
+            .may(NOBODY, &["redis.*.*"], None);
+    let stack = Server::builder("operatorlog", people.verifier(), Arc::new(LogSink))
+        .routes(module.routes)
+        .build();
+    (stack, people, drain, tasks)
+}
+
 impl World {
     async fn new(test: TestStore) -> Self {
-        let drain = Drain::new();
-        let module = module(ModuleContext {
-            name: "operatorlog",
-            store: test.store.clone(),
-            cache: Cache::in_process(),
-            peers: Peers::new(),
-            drain: drain.clone(),
-        })
-        .await
-        .expect("the module starts");
-        let people = People::new().may(AUDITOR, &["operatorlog.*.*"], None).may(
-            NOBODY,
-            &["redis.*.*"],
-            None,
-        );
-        let stack = Server::builder("operatorlog", people.verifier(), Arc::new(LogSink))
-            .routes(module.routes)
-            .build();
+        Self::with(test, Config::default()).await
+    }
+
+    async fn with(test: TestStore, config: Config) -> Self {
+        let (stack, people, drain, tasks) = start(&test, config).await;
         Self {
             test,
             people,
             stack,
             drain,
+            tasks,
         }
+    }
+
+    /// The same store with a process that was started anew.
+    async fn restart(&mut self, config: Config) {
+        self.drain.begin();
+        let (stack, people, drain, tasks) = start(&self.test, config).await;
+        (self.stack, self.people, self.drain) = (stack, people, drain);
+        drop(std::mem::replace(&mut self.tasks, tasks));
     }
 
     fn client(&self) -> Client {
@@ -352,5 +384,97 @@ async fn a_tail_tells_what_is_appended_after_it_and_ends_with_the_module() {
         let ended = tokio::time::timeout(Duration::from_mins(2), new.message());
         let ended = ended.await.expect("in time").unwrap_err();
         assert_eq!(ended.code(), Code::Unavailable, "{}", reason(&ended));
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_only_the_store_makes_no_head() {
+    let folder = tempfile::tempdir().unwrap();
+    for (world, _) in signing_worlds(folder.path()).await {
+        let database = world.test.database;
+        world.append(1..=9).await.unwrap();
+        let honest = world.verify(0, 0).await.unwrap();
+        assert!(honest.intact, "{database}: {honest:?}");
+        assert_eq!(honest.signed_head, format!("9:{}", honest.head_hash));
+        let key = hex::decode(&honest.public_key).unwrap();
+        let signature = hex::decode(&honest.head_signature).unwrap();
+        aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ED25519, key)
+            .verify(
+                format!("upm operation log {}", honest.signed_head).as_bytes(),
+                &signature,
+            )
+            .expect("anybody with the public key can check it");
+        // An end that was cut off, with a head that fits what is left.
+        world.tamper("DELETE FROM entries WHERE sequence > 7").await;
+        world
+            .tamper("UPDATE chain_head SET sequence = 7, hash = (SELECT hash FROM entries WHERE sequence = 7)")
+            .await;
+        let cut = world.verify(0, 0).await.unwrap();
+        assert_eq!((cut.intact, cut.broken_sequence), (false, 7), "{database}");
+        assert!(cut.problem.contains("signature"), "{}", cut.problem);
+        world.append(10..=12).await.unwrap();
+        let later = world.verify(0, 0).await.unwrap();
+        assert!(
+            !later.intact,
+            "{database}: what is appended does not hide it"
+        );
+        assert!(
+            world.verify(0, 5).await.unwrap().signed_head.is_empty(),
+            "{database}: a part has no signed end"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_older_than_its_key_is_signed_only_when_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // There already, as a mounted Secret is.
+    let key_file = Some(folder.path().join("key"));
+    upm_store::key_file::open_or_make(&folder.path().join("key")).unwrap();
+    for mut world in worlds().await {
+        let database = world.test.database;
+        world.append(1..=5).await.unwrap();
+        let noted = world.verify(0, 3).await.unwrap().head_hash;
+        let config = |adopt_head: Option<String>| Config {
+            key_file: key_file.clone(),
+            adopt_head,
+        };
+        world.restart(config(None)).await;
+        world.append(6..=7).await.unwrap();
+        assert!(!world.verify(0, 0).await.unwrap().intact, "{database}");
+        let other = "0a".repeat(32);
+        world.restart(config(Some(format!("3:{other}")))).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!world.verify(0, 0).await.unwrap().intact, "{database}");
+        world.restart(config(Some(format!("3:{noted}")))).await;
+        let signed = async {
+            while !world.verify(0, 0).await.unwrap().intact {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let signed = tokio::time::timeout(Duration::from_mins(2), signed).await;
+        signed.unwrap_or_else(|_| panic!("{database}: it is signed in the end"));
+        world.append(8..=9).await.unwrap();
+        world.restart(config(None)).await;
+        let verified = world.verify(0, 0).await.unwrap();
+        assert_eq!((verified.intact, verified.checked), (true, 9), "{database}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_made_signs_what_was_there_before() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut world in worlds().await {
+        let database = world.test.database;
+        world.append(1..=3).await.unwrap();
+        let config = Config {
+            key_file: Some(folder.path().join(database)),
+            adopt_head: None,
+        };
+        world.restart(config).await;
+        let verified = world.verify(0, 0).await.unwrap();
+        assert!(verified.intact, "{database}: {verified:?}");
+        assert!(!verified.head_signature.is_empty(), "{database}");
+        testing::migrates_down_and_up(&world.test, || MIGRATIONS).await;
     }
 }

@@ -41,8 +41,15 @@ impl Request {
 
     /// How often it fits into what a node has.
     fn fits(self, node: &Node) -> i128 {
-        let cpu = i128::from(node.allocatable_cpu_millis) / self.cpu_millis.max(1);
-        cpu.min(i128::from(node.allocatable_memory_bytes) / self.memory_bytes.max(1))
+        self.fits_beside(node, 0, 0)
+    }
+
+    /// The same beside pods that ask for so much there.
+    fn fits_beside(self, node: &Node, cpu_millis: i64, memory_bytes: i64) -> i128 {
+        let free = |has: i64, asked: i64| i128::from(has.saturating_sub(asked).max(0));
+        let cpu = free(node.allocatable_cpu_millis, cpu_millis) / self.cpu_millis.max(1);
+        let memory = free(node.allocatable_memory_bytes, memory_bytes);
+        cpu.min(memory / self.memory_bytes.max(1))
     }
 }
 
@@ -120,8 +127,8 @@ pub(crate) fn refuse_unknown_class(
     })
 }
 
-/// A warning when what the platform has placed on the cluster and the new members ask for more than its nodes have together. Nodes may be
-/// added, so it is no refusal; pods of others are not known, so without one there may still be no room.
+/// A warning when the new members ask for more than the pods that are on the nodes leave, those of others too, or for more than the nodes have
+/// together beside what the platform has placed there. Nodes may be added and pods may go, so it is no refusal.
 pub(crate) fn warning(
     spec: &RedisSpec,
     members: u32,
@@ -131,6 +138,13 @@ pub(crate) fn warning(
     let usable = usable(nodes);
     if usable.is_empty() {
         return None;
+    }
+    if let Some(room) = room(spec, &usable)
+        && room < i128::from(members)
+    {
+        return Some(format!(
+            "the pods on the cluster's nodes, those of others too, leave room for {room} of {members} new members; the others wait until there is more"
+        ));
     }
     let sum = |of: fn(&Node) -> i64| usable.iter().map(|node| i128::from(of(node))).sum::<i128>();
     let cpu = sum(|node| node.allocatable_cpu_millis);
@@ -148,6 +162,24 @@ pub(crate) fn warning(
         wanted.cpu_millis,
         wanted.memory_bytes >> 20
     ))
+}
+
+/// How many members fit beside the pods that are on the nodes; `None` when it is not known of every node.
+fn room(spec: &RedisSpec, usable: &[&Node]) -> Option<i128> {
+    let one = Request::of(spec);
+    let mut room = 0;
+    for node in usable {
+        let fits = one.fits_beside(
+            node,
+            node.requested_cpu_millis?,
+            node.requested_memory_bytes?,
+        );
+        room += match spec.placement {
+            Placement::SpreadRequired => fits.min(1),
+            Placement::SpreadPreferred => fits,
+        };
+    }
+    Some(room)
 }
 
 fn usable(nodes: &[Node]) -> Vec<&Node> {
@@ -236,6 +268,31 @@ mod tests {
         let text = warning(&spec, 3, demo, &nodes).expect("1.5 and 1.5 of 2 CPUs");
         assert!(text.contains("2000m"), "{text}");
         assert_eq!(warning(&spec, 3, demo, &[]), None, "nothing is known");
+    }
+
+    #[test]
+    fn pods_of_others_leave_less_room() {
+        let mut spec = spec("500m", "256Mi", Placement::SpreadPreferred);
+        let beside = |cpu: i64, memory_mib: i64| Node {
+            requested_cpu_millis: Some(cpu),
+            requested_memory_bytes: Some(memory_mib << 20),
+            ..node(2000, 4096)
+        };
+        let nothing = Request::default();
+        assert_eq!(warning(&spec, 3, nothing, &[beside(500, 0)]), None);
+        let text = warning(&spec, 3, nothing, &[beside(1000, 0)]).expect("two fit");
+        assert!(text.contains("room for 2 of 3"), "{text}");
+        let text = warning(&spec, 3, nothing, &[beside(9000, 0)]).expect("none fits");
+        assert!(text.contains("room for 0 of 3"), "{text}");
+        assert!(
+            warning(&spec, 3, nothing, &[beside(0, 3900)]).is_some(),
+            "memory"
+        );
+        let unknown = [beside(1000, 0), node(2000, 4096)];
+        assert_eq!(warning(&spec, 3, nothing, &unknown), None, "no claim");
+        spec.placement = Placement::SpreadRequired;
+        let two = [beside(0, 0), beside(0, 0)];
+        assert!(warning(&spec, 3, nothing, &two).is_some(), "a node each");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod address;
 mod audited;
 pub mod cache;
+mod collation;
 mod connection;
 mod context;
 mod diff;
@@ -13,6 +14,7 @@ mod error;
 pub mod etag;
 pub mod filter;
 pub mod ids;
+pub mod key_file;
 pub mod labels;
 pub mod lock;
 pub mod mask;

@@ -8,6 +8,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use crate::Connection;
 use crate::Error;
 use crate::address::Address;
+use crate::collation;
 use crate::connection::{Begin, MultiBackend};
 
 /// A module's migrations, in both dialects, with the same names.
@@ -45,6 +46,7 @@ pub(crate) fn migrate(
     let mut connection = Connection::open(address, Begin::Write)
         .map_err(|cause| Error::Unavailable { module, cause })?;
     let run = |connection: &mut Connection| -> Result<(), String> {
+        collation::set(connection)?;
         for part in [STORE, migrations] {
             let source = match connection {
                 Connection::Sqlite(_) => part.sqlite,
@@ -52,7 +54,7 @@ pub(crate) fn migrate(
             };
             run(connection, source)?;
         }
-        Ok(())
+        collation::convert(connection)
     };
     locked(&mut connection, run).map_err(failed)
 }
@@ -151,7 +153,7 @@ fn create(address: &Address) -> Result<(), String> {
                     let name = url.path().trim_start_matches('/');
                     connection
                         .batch_execute(&format!(
-                            "CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                            "CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4"
                         ))
                         .map_err(|error| error.to_string())
                 }

@@ -1,6 +1,7 @@
 //! The store on SQLite and on a real MariaDB, the cache in the process and in a real Redis.
 
 mod caches;
+mod collations;
 mod idempotence;
 mod outbox;
 mod pages;

@@ -1,6 +1,7 @@
 //! What the cluster itself says of the agent, by a real API server: tokens of its service account, and what it may do in a project.
 
 mod control_plane;
+mod requested;
 mod units;
 
 use kube::Client;

@@ -40,6 +40,8 @@ impl StartFacts {
     pub fn look(data: &Path, store: &Store, boot_id: &str) -> Self {
         let record = store.get();
         let files = data.join("appendonlydir");
+        remove_leftovers(data);
+        remove_leftovers(&files);
         let manifest = files.join("appendonly.aof.manifest").exists();
         Self {
             // after a full copy Redis keeps the file of the data before until the new one is whole; what was written meanwhile is in a
@@ -74,6 +76,40 @@ fn unfinished(files: &Path) -> bool {
         }
     }
     found
+}
+
+/// Removes files that a rewrite, a snapshot or a copy left when a kill cut it off: no start reads them, and each may be as large as the data. No
+/// server runs at this moment.
+fn remove_leftovers(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if is_leftover(&entry.file_name().to_string_lossy())
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "a leftover of a process that was killed stays");
+        }
+    }
+}
+
+/// The names that Redis gives: `temp-rewriteaof-PID.aof`, `temp-rewriteaof-bg-PID.aof`, `temp-PID.rdb`, `temp-TIME.PID.rdb`. Nothing else may go.
+fn is_leftover(name: &str) -> bool {
+    let numbers = |text: &str, also: &[u8]| {
+        text.bytes().any(|byte| byte.is_ascii_digit())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || also.contains(&byte))
+    };
+    let Some(rest) = name.strip_prefix("temp-") else {
+        return false;
+    };
+    if let Some(process) = rest.strip_suffix(".aof") {
+        let process = process.strip_prefix("rewriteaof-");
+        return process.is_some_and(|p| numbers(p.strip_prefix("bg-").unwrap_or(p), b""));
+    }
+    rest.strip_suffix(".rdb")
+        .is_some_and(|process| numbers(process, b"."))
 }
 
 impl Position {
@@ -149,6 +185,38 @@ mod tests {
             !StartFacts::look(data.path(), &store, "b").aof_existed,
             "a rewrite after a full copy was not finished"
         );
+    }
+
+    #[test]
+    fn a_start_removes_what_a_killed_rewrite_left_and_nothing_else() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(&data.path().join(".upm")).unwrap();
+        let files = data.path().join("appendonlydir");
+        std::fs::create_dir(&files).unwrap();
+        let gone = [
+            "temp-rewriteaof-12.aof",
+            "temp-rewriteaof-bg-13.aof",
+            "temp-14.rdb",
+            "temp-1767225600.15.rdb",
+        ];
+        let kept = [
+            "dump.rdb",
+            "appendonly.aof.1.base.rdb",
+            "appendonly.aof.1.incr.aof",
+            "temp-of-mine.rdb",
+            "temp-rewriteaof-.aof",
+            "temp-1.rdb.keep",
+        ];
+        for folder in [data.path(), &files] {
+            for name in gone.iter().chain(&kept) {
+                std::fs::write(folder.join(name), "x").unwrap();
+            }
+        }
+        StartFacts::look(data.path(), &store, "b");
+        for folder in [data.path(), &files] {
+            assert!(gone.iter().all(|name| !folder.join(name).exists()));
+            assert!(kept.iter().all(|name| folder.join(name).exists()));
+        }
     }
 
     #[test]

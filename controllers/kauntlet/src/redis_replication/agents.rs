@@ -311,6 +311,21 @@ impl Agents {
     }
 }
 
+/// What is wrong with the certificates, when that is why a call failed. Other causes change from one look to the next.
+pub fn distrust(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if words.starts_with("invalid peer certificate")
+            || words.starts_with("received fatal alert")
+        {
+            return Some(words);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// The answer, if it comes in time. Only the time in which this process itself runs counts, in slices: an answer that came while it got
 /// no CPU must not make a member look silent.
 async fn within<T>(

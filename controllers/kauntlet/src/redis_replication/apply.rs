@@ -15,7 +15,7 @@ use upm_crds::names::label;
 use upm_crds::redis_replication::{RedisReplication, RedisReplicationStatus};
 use upm_operator::{Context, Controller, Error, Informer, Next, call};
 
-use super::agents::{Agents, Target};
+use super::agents::{self, Agents, Target};
 use super::model::{Group, Seen, State, World};
 use super::plan::{Action, Change, Decision, Inputs, Memory, Phase, plan};
 use super::routes::{self, Labels};
@@ -177,7 +177,11 @@ impl Replications {
                     }
                     None => held.absent.entry(name.clone()).or_insert(now).elapsed(),
                 };
-                let view = views.remove(name).and_then(Result::ok);
+                let (view, distrust) = match views.remove(name) {
+                    Some(Ok(view)) => (Some(view), None),
+                    Some(Err(status)) => (None, agents::distrust(&status)),
+                    None => (None, None),
+                };
                 let answered = held.answered.entry(name.clone()).or_insert(now);
                 if view.as_ref().is_some_and(|view| view.reachable) {
                     *answered = now;
@@ -188,6 +192,7 @@ impl Replications {
                 }
                 let seen = Seen {
                     view,
+                    distrust,
                     silent: now.duration_since(*answered),
                     host: read::address(node, found),
                     port: node.port,

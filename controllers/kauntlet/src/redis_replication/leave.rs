@@ -206,7 +206,7 @@ impl<'a> Case<'a> {
     /// What keeps the member from leaving, besides what is done about its request.
     fn obstacles(self, name: &str) -> Vec<Predicate> {
         if self.group.skip {
-            let detail = "the topology is left alone, as its annotation or its Sentinels ask";
+            let detail = "the topology is left alone, as its annotation asks";
             return vec![fact("TopologyManaged", name, detail)];
         }
         let Some(primary) = self.state.primary.as_deref() else {

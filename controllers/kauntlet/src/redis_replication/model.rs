@@ -159,6 +159,8 @@ pub struct World {
 pub struct Seen {
     /// What its unit agent says; `None` when it does not answer.
     pub view: Option<View>,
+    /// Why no connection with its unit agent comes about, when it is the certificates.
+    pub distrust: Option<String>,
     /// How long the server has not answered.
     pub silent: Duration,
     /// Where the others reach its server now.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod as ApiPod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use upm_crds::names::{UNIT_AGENT_PORT, annotation};
+use upm_crds::names::{self, UNIT_AGENT_PORT, annotation};
 use upm_crds::redis_replication::{
     Bootstrap, DataLossPolicy, DepartedVolume, HistoryPosition, RedisReplication,
     RedisReplicationSpec, RedisReplicationStatus, SwitchoverResult,
@@ -70,8 +70,7 @@ pub fn group(object: &RedisReplication) -> Group {
         }),
         has_served: spec.bootstrap == Bootstrap::Refuse,
         bounded_loss: spec.data_loss_policy == DataLossPolicy::Bounded,
-        // with Sentinels one decider is enough: they
-        skip: skip || !spec.sentinel.is_empty(),
+        skip,
     }
 }
 
@@ -82,6 +81,10 @@ pub fn ignored(spec: &RedisReplicationSpec) -> Vec<&'static str> {
     let mut ignored = Vec::new();
     if spec.aes_secret.is_some() {
         ignored.push("spec.aesSecret");
+    }
+    // Members serve only what is granted to them, and Sentinels can grant nothing: with them nobody would decide.
+    if !spec.sentinel.is_empty() {
+        ignored.push("spec.sentinel");
     }
     if announces(source.announce_host.as_ref(), source.announce_port) {
         ignored.push("spec.source.announceHost and announcePort");
@@ -210,6 +213,14 @@ pub fn address(node: &Node, found: Option<&ApiPod>) -> String {
         .unwrap_or_else(|| node.host.clone())
 }
 
+/// The name in the certificate of a unit's pod: it follows from the unit, whatever host clients know the member by.
+fn certified(found: Option<&ApiPod>) -> Option<String> {
+    let metadata = &found?.metadata;
+    let (name, namespace) = (metadata.name.as_deref()?, metadata.namespace.as_deref()?);
+    let service = names::headless_service(names::set_of_unit(name)?);
+    Some(format!("{name}.{service}.{namespace}.svc"))
+}
+
 /// Where the member's unit agent is; `None` while it has no address.
 pub fn target(name: &str, node: &Node, found: Option<&ApiPod>) -> Option<Target> {
     let address = match found {
@@ -228,7 +239,49 @@ pub fn target(name: &str, node: &Node, found: Option<&ApiPod>) -> Option<Target>
         address
     };
     Some(Target {
-        host: node.host.clone(),
+        host: certified(found).unwrap_or_else(|| node.host.clone()),
         address: format!("{address}:{UNIT_AGENT_PORT}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_known_by_its_certificate_whatever_its_host() {
+        let found: ApiPod = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "demo-1", "namespace": "p1" }, "status": { "podIP": "10.0.0.7" },
+        }))
+        .unwrap();
+        for host in [
+            "demo-1.redis.example.com",
+            "10.0.0.7",
+            "demo-1.demo-headless-svc.p1",
+        ] {
+            let node = Node {
+                host: host.to_owned(),
+                ..Node::default()
+            };
+            let target = target("demo-1", &node, Some(&found)).unwrap();
+            assert_eq!(target.host, "demo-1.demo-headless-svc.p1.svc", "{host}");
+        }
+        let outside = Node {
+            host: "db.example.com".to_owned(),
+            ..Node::default()
+        };
+        let target = target("other", &outside, None).unwrap();
+        assert_eq!(
+            target.host, "db.example.com",
+            "it is no unit of this cluster"
+        );
+    }
+
+    #[test]
+    fn sentinels_leave_the_elections_to_us_and_are_named_as_ignored() {
+        let mut object = RedisReplication::new("demo", RedisReplicationSpec::default());
+        object.spec.sentinel = vec!["s-0".to_owned()];
+        assert!(!group(&object).skip, "somebody must elect");
+        assert_eq!(ignored(&object.spec), ["spec.sentinel"]);
+    }
 }

@@ -11,7 +11,7 @@ use redis::AsyncCommands;
 use tokio_util::sync::CancellationToken;
 use upm_unit_agent::rig::{PATIENCE, Rig, host};
 
-use super::agents::{Agents, Credentials, Target};
+use super::agents::{Agents, Credentials, Target, distrust};
 use super::model::{Group, Live, Node, Request, Seen, State, World};
 use super::plan::{Action, Decision, Inputs, Memory, plan};
 
@@ -447,6 +447,27 @@ async fn loses_no_confirmed_write_through_switchovers_kills_freezes_and_a_full_o
     pause().await;
     println!("interrupted switchovers: gap {} ms", writer.gap());
     nothing_missing(&rig, &looper, writer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_name_is_told() {
+    let rig = Rig::new(1);
+    let mut looper = Loop::new(&rig, 1);
+    looper.until_healthy("one member").await;
+    for target in looper.targets.values_mut() {
+        target.host = "redis.example.com".to_owned();
+    }
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let mut seen = looper.agents.observe(&looper.targets, &[]).await;
+            let status = seen.remove(&name(0)).unwrap().unwrap_err();
+            if let Some(told) = distrust(&status) {
+                return told;
+            }
+        }
+    });
+    let told = told.await.expect("it is told");
+    assert!(told.contains("certificate"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

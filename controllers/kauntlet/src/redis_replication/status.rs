@@ -209,7 +209,11 @@ fn member(
         ..Member::default()
     };
     let Some(view) = seen.and_then(|seen| seen.view.as_ref()) else {
-        told.message = Some("the unit agent does not answer".to_owned());
+        let why = seen.and_then(|seen| seen.distrust.as_ref());
+        told.message = Some(why.map_or_else(
+            || "the unit agent does not answer".to_owned(),
+            |why| format!("no connection with the unit agent: {why}"),
+        ));
         return told;
     };
     let leads = state.primary.as_deref() == Some(name) && view.leads(state.epoch);

@@ -7,6 +7,7 @@ mod mounts;
 
 use k8s_openapi::api::core::v1::{Container, ExecAction, Pod, PodSpec, Probe, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::json;
 use upm_crds::names::{self, annotation};
@@ -34,6 +35,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) ordinal: i32,
     pub(crate) keys: &'a Keys,
     pub(crate) settings: &'a Settings,
+    /// The `restartedAt` that the running pod was started for, if there is one.
+    pub(crate) started_for: Option<&'a str>,
 }
 
 /// The pod that a unit of the set shall have, with its revision among the annotations.
@@ -75,8 +78,8 @@ pub(crate) fn template(inputs: Inputs<'_>) -> PodTemplate {
         annotation::MAIN_VERSION.to_owned(),
         set.spec.version.clone(),
     );
-    if let Some(restarted_at) = &set.spec.restarted_at {
-        annotations.insert(annotation::RESTARTED_AT.to_owned(), restarted_at.clone());
+    if let Some(mark) = restart_mark(set.spec.restarted_at.as_deref(), inputs.started_for) {
+        annotations.insert(annotation::RESTARTED_AT.to_owned(), mark.to_owned());
     }
     let revision = revision(&spec, &annotations);
     annotations.extend(unit::inherited_annotations(set));
@@ -89,6 +92,26 @@ pub(crate) fn template(inputs: Inputs<'_>) -> PodTemplate {
         labels,
         annotations,
         spec,
+    }
+}
+
+/// The mark of a pod: that of the set, unless the pod was started for a later one. A wish for a restart that is taken back restarts nobody: neither
+/// those that were restarted for it, nor those that were not. Texts that are no times are changes, as they always were.
+pub(crate) fn restart_mark<'a>(
+    wanted: Option<&'a str>,
+    started_for: Option<&'a str>,
+) -> Option<&'a str> {
+    let (Some(wanted), Some(started_for)) = (wanted, started_for) else {
+        return wanted.or(started_for);
+    };
+    let later = |pair: (&str, &str)| -> Option<bool> {
+        let (at, than): (Timestamp, Timestamp) = (pair.0.parse().ok()?, pair.1.parse().ok()?);
+        Some(at > than)
+    };
+    if later((started_for, wanted)) == Some(true) {
+        Some(started_for)
+    } else {
+        Some(wanted)
     }
 }
 

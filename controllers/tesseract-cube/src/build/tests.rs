@@ -89,6 +89,7 @@ pub(crate) fn unit_of(set: &UnitSet, package: &Package, ordinal: i32) -> Unit {
             ordinal,
             keys: &keys,
             settings: &settings,
+            started_for: None,
         }),
         true,
     );
@@ -165,6 +166,7 @@ fn an_upgrade_of_the_unit_agent_restarts_nobody() {
             ordinal: 0,
             keys: &keys,
             settings: &settings,
+            started_for: None,
         })
     };
     let (old, new) = (with("unit-agent:1"), with("unit-agent:2"));

@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use upm_crds::names::{self, finalizer, label};
+use upm_crds::names::{self, annotation, finalizer, label};
 use upm_crds::unit_set::{UpdateStrategyType, VolumeRetentionPolicy};
 use upm_crds::{Unit, UnitSet};
 use upm_operator::Next;
@@ -98,12 +98,17 @@ fn converge(set: &UnitSet, observed: &Observed, package: &Package, value: &str) 
         SecretState::Present { missing, .. } => (false, missing.clone()),
     };
     let target = |ordinal| {
+        let started_for = observed
+            .pods
+            .get(&ordinal)
+            .and_then(|pod| pod.annotations().get(annotation::RESTARTED_AT));
         pod::template(Inputs {
             set,
             package,
             ordinal,
             keys: &keys,
             settings: &observed.settings,
+            started_for: started_for.map(String::as_str),
         })
     };
     let wanted: Vec<i32> = (0..set.spec.units).collect();

@@ -15,6 +15,7 @@ use upm_crds::unit_set::{ServiceName, ServiceNames, Synced, UnitSummary};
 use upm_crds::{Condition, Unit, UnitSet, UnitSetStatus, quantity};
 
 use super::{Observed, Plan};
+use crate::build::pod::restart_mark;
 use crate::build::volume;
 use crate::facts;
 use progress::{Report, report};
@@ -44,9 +45,7 @@ pub(super) fn status(set: &UnitSet, observed: &Observed, plan: &Plan) -> UnitSet
             Plan::AddFinalizer | Plan::Blocked | Plan::Teardown(_) => before.updated_units,
         },
         restarted_at: match &set.spec.restarted_at {
-            Some(at) if all(&|pod| pod.annotations().get(annotation::RESTARTED_AT) == Some(at)) => {
-                Some(at.clone())
-            }
+            Some(at) if all(&|pod| restarted(pod, at)) => Some(at.clone()),
             Some(_) => before.restarted_at,
             None => None,
         },
@@ -220,4 +219,11 @@ fn summary(ordinal: i32, unit: &Unit, pod: Option<&Pod>) -> UnitSummary {
             .map(|status| status.task.clone())
             .filter(|task| !task.is_empty() && !ready),
     }
+}
+
+/// Whether a pod was started for this mark, or for a later one.
+fn restarted(pod: &Pod, at: &str) -> bool {
+    let found = pod.annotations().get(annotation::RESTARTED_AT);
+    let found = found.map(String::as_str);
+    found.is_some() && restart_mark(Some(at), found) == found
 }

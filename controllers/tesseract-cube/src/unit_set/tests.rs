@@ -148,6 +148,36 @@ fn says_that_a_running_set_is_ready_and_complete() {
 }
 
 #[test]
+fn a_restart_that_is_taken_back_restarts_nobody() {
+    let mut set = set();
+    let mut observed = running(&set);
+    let mut marked = set.clone();
+    marked.spec.restarted_at = Some("2026-01-01T11:00:00Z".into());
+    let unit = unit_of(&marked, &package(), 2);
+    observed
+        .pods
+        .insert(2, Arc::new(ready_pod(&unit, "replica")));
+    observed.units.insert(2, Arc::new(unit));
+    assert_eq!(
+        converge(&marked, &observed).decision.steps,
+        [Step::Restart(1)],
+        "the restart is under way"
+    );
+    for taken_back in [None, Some("2026-01-01T10:00:00Z")] {
+        set.spec.restarted_at = taken_back.map(str::to_owned);
+        let steps = converge(&set, &observed).decision.steps;
+        assert!(!steps.contains(&Step::Restart(2)), "{taken_back:?}");
+        assert_eq!(steps.is_empty(), taken_back.is_none(), "{taken_back:?}");
+    }
+    set.spec.restarted_at = Some("2026-01-01T12:00:00Z".into());
+    assert_eq!(
+        converge(&set, &observed).decision.steps,
+        [Step::Restart(2)],
+        "the next restart is everybody's"
+    );
+}
+
+#[test]
 fn restarts_one_replica_after_a_change_and_leaves_the_others_what_they_are() {
     let before = set();
     let observed = running(&before);

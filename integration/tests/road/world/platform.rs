@@ -306,7 +306,8 @@ impl World {
         format!(
             "identities = '{folder}/identities'\n{modules}[gateway]\nlisten = '{}'\n\
              [hub]\nagent-listen = '0.0.0.0:{}'\nagent-endpoints = ['{}']\nauthority = '{folder}/ca'\n\
-             [auth]\nsetup-token = '{folder}/data/setup-token'\nkey-file = '{folder}/data/auth-key'\n",
+             [auth]\nsetup-token = '{folder}/data/setup-token'\nkey-file = '{folder}/data/auth-key'\n\
+             [operatorlog]\nkey-file = '{folder}/data/operatorlog-key'\n",
             self.form.api(),
             self.form.agent_port(),
             self.hub_address()

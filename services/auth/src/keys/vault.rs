@@ -1,15 +1,13 @@
 //! Private keys at rest: sealed with AES-256-GCM under the key of a 0600 file, or as they are when no file is configured.
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
-use crate::Error;
+use upm_store::key_file;
 
-const KEY_BYTES: usize = 32;
+use crate::Error;
 
 /// Seals and opens private keys. Cheap to clone.
 #[derive(Clone)]
@@ -23,10 +21,11 @@ impl Vault {
         let Some(file) = file.map(Path::to_owned) else {
             return Ok(Self { key: None });
         };
-        let bytes = tokio::task::spawn_blocking(move || open_or_create(&file))
+        let found = tokio::task::spawn_blocking(move || key_file::open_or_make(&file))
             .await
-            .map_err(|error| Error::Keys(error.to_string()))??;
-        let key = RandomizedNonceKey::new(&AES_256_GCM, &bytes)
+            .map_err(|error| Error::Keys(error.to_string()))?
+            .map_err(Error::Keys)?;
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &found.key)
             .map_err(|_| Error::Keys("the key file is damaged".to_owned()))?;
         Ok(Self {
             key: Some(Arc::new(key)),
@@ -67,41 +66,6 @@ impl Vault {
     }
 }
 
-fn open_or_create(file: &PathBuf) -> Result<Vec<u8>, Error> {
-    let failed = |error: std::io::Error| Error::Keys(format!("{}: {error}", file.display()));
-    let mut options = std::fs::OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut made) => {
-            let key: [u8; KEY_BYTES] = rand::random();
-            made.write_all(hex::encode(key).as_bytes())
-                .map_err(failed)?;
-            made.sync_all().map_err(failed)?;
-            Ok(key.to_vec())
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(file, failed),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn read(file: &PathBuf, failed: impl Fn(std::io::Error) -> Error) -> Result<Vec<u8>, Error> {
-    let mut opened = std::fs::File::open(file).map_err(&failed)?;
-    let mode = opened.metadata().map_err(&failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let problem = format!(
-            "{}: mode {:o} lets others read it",
-            file.display(),
-            mode & 0o777
-        );
-        return Err(Error::Keys(problem));
-    }
-    let mut text = String::new();
-    opened.read_to_string(&mut text).map_err(&failed)?;
-    hex::decode(text.trim())
-        .ok()
-        .filter(|bytes| bytes.len() == KEY_BYTES)
-        .ok_or_else(|| Error::Keys(format!("{}: not a key file", file.display())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,16 +91,5 @@ mod tests {
             Vault::open(None).await.unwrap().open_key(&sealed, true),
             None
         );
-    }
-
-    #[tokio::test]
-    async fn makes_the_file_for_its_owner_only_and_refuses_one_that_others_can_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
-        Vault::open(Some(&file)).await.unwrap();
-        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Vault::open(Some(&file)).await.is_err());
     }
 }

@@ -218,6 +218,7 @@ impl Worker {
                         Direction::RollingBack => State::RolledBack,
                     };
                     self.operation.end(state, now_us());
+                    self.say_what_stays().await?;
                     self.commit(Effect::None).await?;
                 }
             }
@@ -301,6 +302,29 @@ impl Worker {
             Err(Fault::Fenced) => Err(Stop::Lost),
             Err(Fault::Permanent { status, .. }) => self.give_up_undoing(&status.message).await,
         }
+    }
+
+    /// Names in the error of an operation that ended undone what it leaves in the cluster.
+    async fn say_what_stays(&mut self) -> Result<(), Stop> {
+        let target = self.operation.target.clone();
+        let found = self
+            .host
+            .store
+            .read("engine.service", move |conn| {
+                service::model::find(conn, &target)
+            })
+            .await?;
+        let Some(service) = found else { return Ok(()) };
+        let facts = Facts {
+            scaled_spec: serde_json::Value::Null,
+            volume_size: self.host.engine.volume_size(&service)?,
+            now_us: now_us(),
+        };
+        let stays = ending::leaves(&service, &self.operation, &facts);
+        if let (Some(error), Some(stays)) = (&mut self.operation.error, stays) {
+            error.message = format!("{}; {stays}", error.message);
+        }
+        Ok(())
     }
 
     async fn step_ended(&mut self, effect: Effect, step: &str, place: &str) -> Result<(), Stop> {

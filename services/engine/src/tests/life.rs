@@ -321,6 +321,8 @@ async fn cancels_a_creation_and_leaves_nothing() {
     replica.cancel(&accepted.name).await.unwrap();
     let ended = world.ended(&accepted.name).await;
     assert_eq!(ended.state, State::Cancelled, "{ended:#?}");
+    let said = &ended.error.as_ref().unwrap().message;
+    assert!(!said.contains("stay"), "nothing is left: {said}");
     assert_eq!(world.service().await, None);
     assert!(world.resource.all().is_empty());
     let wrote = world.hub.wrote("UnitSet/demo");
@@ -343,7 +345,13 @@ async fn a_cancelled_creation_never_touches_volumes_that_it_found() {
         })
         .await;
     replica.cancel(&accepted.name).await.unwrap();
-    assert_eq!(world.ended(&accepted.name).await.state, State::Cancelled);
+    let ended = world.ended(&accepted.name).await;
+    assert_eq!(ended.state, State::Cancelled);
+    let said = ended.error.unwrap().message;
+    assert!(
+        said.contains("volumes of demo-0, demo-1, demo-2"),
+        "it names what it leaves: {said}"
+    );
     assert!(
         world
             .hub
@@ -352,6 +360,40 @@ async fn a_cancelled_creation_never_touches_volumes_that_it_found() {
             .all(|wrote| wrote.json["spec"]["volumeRetentionPolicy"] == "Retain")
     );
     assert_eq!(world.service().await.unwrap().life, Life::Retained);
+}
+
+#[tokio::test]
+async fn a_cancelled_restart_leaves_the_other_units_alone() {
+    let world = World::new().await;
+    let replica = world.replica();
+    world.created(&replica).await;
+    world.hub.play(|play| play.stuck = true);
+    let restarting = replica.restart("2026-01-01T00:00:00Z").await.unwrap();
+    world
+        .until(&restarting.name, |operation| {
+            operation.journal.steps[1].state == journal::State::Running
+        })
+        .await;
+    replica.cancel(&restarting.name).await.unwrap();
+    let ended = world.ended(&restarting.name).await;
+    assert_eq!(ended.state, State::Cancelled, "{ended:#?}");
+    let said = ended.error.unwrap().message;
+    assert!(said.contains("restarted stay so"), "{said}");
+    let wrote = world.hub.wrote("UnitSet/demo");
+    assert_eq!(
+        wrote[wrote.len() - 2].json["spec"]["restartedAt"],
+        "2026-01-01T00:00:00Z"
+    );
+    assert!(wrote.last().unwrap().json["spec"]["restartedAt"].is_null());
+    world.hub.play(|play| play.stuck = false);
+    let service = world.service().await.unwrap();
+    assert_eq!(
+        (service.life, service.operation.as_str()),
+        (Life::Active, "")
+    );
+    let deleted = replica.delete(Volumes::Delete).await.unwrap();
+    let deleted = world.ended(&deleted.name).await;
+    assert_eq!(deleted.state, State::Succeeded, "it blocks nothing");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `upm log …`.
 
 use anyhow::Context as _;
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use clap::Subcommand;
 use comfy_table::Table;
 use upm_proto::operatorlog::v1::{
@@ -45,6 +46,9 @@ pub(crate) enum Command {
         /// A head that was noted before, SEQUENCE:HASH; the log up to there must still end with it.
         #[arg(long, conflicts_with_all = ["first", "last"])]
         noted: Option<Noted>,
+        /// The log's public key (64 hexadecimal digits), which was noted before: the end of the log must be signed with it.
+        #[arg(long, value_name = "HEX", conflicts_with_all = ["last", "noted"])]
+        key: Option<String>,
         /// First sequence number.
         #[arg(long, default_value_t = 0)]
         first: i64,
@@ -93,6 +97,26 @@ fn differs(noted: &Noted, verdict: &VerifyEntriesResponse) -> Option<String> {
         .then(|| format!("entry {} is another one than was noted", noted.sequence))
 }
 
+/// Why the end of a log that was verified is not signed with a key; nothing when it is.
+fn unsigned(key: &str, verdict: &VerifyEntriesResponse) -> Option<String> {
+    if verdict.signed_head.is_empty() {
+        return Some("its end is not signed".to_owned());
+    }
+    let (Ok(key), Ok(signature)) = (hex::decode(key), hex::decode(&verdict.head_signature)) else {
+        return Some("the key or the signature is not hexadecimal".to_owned());
+    };
+    let text = format!("upm operation log {}", verdict.signed_head);
+    UnparsedPublicKey::new(&ED25519, key)
+        .verify(text.as_bytes(), &signature)
+        .is_err()
+        .then(|| {
+            format!(
+                "its end, {}, is signed with another key",
+                verdict.signed_head
+            )
+        })
+}
+
 const ENTRY: &str = "upm.operatorlog.v1.Entry";
 
 pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<()> {
@@ -137,7 +161,12 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
             }
             Ok(())
         }
-        Command::Verify { noted, first, last } => {
+        Command::Verify {
+            noted,
+            key,
+            first,
+            last,
+        } => {
             let request = VerifyEntriesRequest {
                 first_sequence: first,
                 last_sequence: noted.as_ref().map_or(last, |noted| noted.sequence),
@@ -145,7 +174,8 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
             let verdict = client.verify_entries(request).await?.into_inner();
             let full_name = "upm.operatorlog.v1.VerifyEntriesResponse";
             output::print(globals.output, full_name, &verdict, |verdict| {
-                let mut table = output::table(["INTACT", "CHECKED", "HEAD HASH", "PROBLEM"]);
+                let mut table =
+                    output::table(["INTACT", "CHECKED", "HEAD HASH", "SIGNED BY", "PROBLEM"]);
                 let problem = match verdict.broken_sequence {
                     0 => "-".to_owned(),
                     at => format!("entry {at}: {}", verdict.problem),
@@ -154,11 +184,18 @@ pub(crate) async fn run(globals: &Globals, command: Command) -> anyhow::Result<(
                     if verdict.intact { "yes" } else { "no" }.to_owned(),
                     verdict.checked.to_string(),
                     verdict.head_hash.clone(),
+                    match verdict.public_key.as_str() {
+                        "" => "-".to_owned(),
+                        key => key.to_owned(),
+                    },
                     problem,
                 ]);
                 table
             })?;
-            anyhow::ensure!(verdict.intact, "the log was changed");
+            anyhow::ensure!(verdict.intact, "the log was changed: {}", verdict.problem);
+            if let Some(problem) = key.and_then(|key| unsigned(&key, &verdict)) {
+                anyhow::bail!("the log may have been changed: {problem}");
+            }
             match noted.and_then(|noted| differs(&noted, &verdict)) {
                 Some(problem) => anyhow::bail!("the log was changed: {problem}"),
                 None => Ok(()),
@@ -268,6 +305,30 @@ mod tests {
         for bad in ["", "7", "7:", "0:aa", "x:y", &format!("-1:{hash}")] {
             assert!(bad.parse::<Noted>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_end_that_another_key_signed_is_told() {
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+        let pair = |seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let public = |seed| hex::encode(pair(seed).public_key().as_ref());
+        let signed_head = format!("7:{}", "0a".repeat(32));
+        let text = format!("upm operation log {signed_head}");
+        let verdict = VerifyEntriesResponse {
+            intact: true,
+            head_signature: hex::encode(pair(1).sign(text.as_bytes()).as_ref()),
+            signed_head,
+            ..VerifyEntriesResponse::default()
+        };
+        assert_eq!(unsigned(&public(1), &verdict), None);
+        assert!(unsigned(&public(2), &verdict).unwrap().contains("another"));
+        assert!(unsigned("xyz", &verdict).is_some());
+        let nobody = VerifyEntriesResponse::default();
+        assert!(
+            unsigned(&public(1), &nobody)
+                .unwrap()
+                .contains("not signed")
+        );
     }
 
     #[test]

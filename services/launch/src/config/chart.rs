@@ -109,7 +109,11 @@ fn the_limits_of_the_chart_are_those_of_the_gateway() {
     let all = rendered("mysql-values.yaml");
     assert_eq!(all.len(), hosted::HOSTED.len() + 1, "{:?}", all.keys());
     let sealed = all["auth.toml"].auth.key_file.as_deref();
-    assert_eq!(sealed, Some(Path::new("/var/run/upm/auth/key")));
+    assert_eq!(sealed, Some(Path::new("/var/run/upm/key/key")));
+    let signs = &all["operatorlog.toml"].operatorlog;
+    assert_eq!(signs.key_file.as_deref(), sealed);
+    let adopted = format!("1200:{}", "0a".repeat(32));
+    assert_eq!(signs.adopt_head.as_deref(), Some(adopted.as_str()));
     let settings = all["gateway.toml"].gateway.settings().unwrap();
     let rate = |per_second, burst| Some(upm_gateway::Rate { per_second, burst });
     assert_eq!(settings.rate_per_address, rate(1e6, 1_000_000));

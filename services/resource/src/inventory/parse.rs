@@ -24,6 +24,10 @@ pub(super) fn node(name: String, object: &str, observed: Timestamp) -> Node {
         allocatable_cpu_millis: thousandths(&text(&status["allocatable"]["cpu"])),
         allocatable_memory_bytes: thousandths(&text(&status["allocatable"]["memory"])) / 1000,
         observe_time: Some(observed),
+        requested_cpu_millis: status["requested"]["cpu"].as_str().map(thousandths),
+        requested_memory_bytes: status["requested"]["memory"]
+            .as_str()
+            .map(|bytes| thousandths(bytes) / 1000),
     }
 }
 
@@ -113,6 +117,17 @@ mod tests {
             ),
             (2000, 1_048_576, "10.0.0.1")
         );
+    }
+
+    #[test]
+    fn a_node_shows_what_its_pods_ask_for_when_it_is_known() {
+        let of = |status: &str| node("n".into(), status, Timestamp::default());
+        let known = of(r#"{"status":{"requested":{"cpu":"1500m","memory":"1024"}}}"#);
+        assert_eq!(
+            (known.requested_cpu_millis, known.requested_memory_bytes),
+            (Some(1500), Some(1024))
+        );
+        assert_eq!(of(r#"{"status":{}}"#).requested_cpu_millis, None);
     }
 
     #[test]

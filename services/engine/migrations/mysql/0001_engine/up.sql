@@ -20,7 +20,7 @@ CREATE TABLE services (
     retained        MEDIUMTEXT,
     create_us       BIGINT NOT NULL,
     update_us       BIGINT NOT NULL
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE INDEX services_by_project ON services (project, name);
 CREATE INDEX services_by_age ON services (create_us, name);
 CREATE TABLE operations (
@@ -50,7 +50,7 @@ CREATE TABLE operations (
     create_us        BIGINT NOT NULL,
     start_us         BIGINT NOT NULL,
     end_us           BIGINT NOT NULL
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE INDEX operations_to_run ON operations (end_us, lease_until_us);
 CREATE INDEX operations_by_target ON operations (target, name);
 CREATE TABLE packages (
@@ -65,15 +65,15 @@ CREATE TABLE packages (
     pod_template    MEDIUMTEXT NOT NULL,
     manifest        MEDIUMTEXT NOT NULL,
     create_us       BIGINT NOT NULL
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE TABLE departed (
     name    VARCHAR(190) NOT NULL PRIMARY KEY,
     project VARCHAR(64) NOT NULL,
     at_us   BIGINT NOT NULL
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE INDEX departed_by_time ON departed (at_us);
 CREATE TABLE epochs (
     name  VARCHAR(32) NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 INSERT INTO epochs (name, value) VALUES ('lease', 0);

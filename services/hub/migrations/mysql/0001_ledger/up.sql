@@ -1,6 +1,6 @@
 CREATE TABLE agents (
-  id VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  incarnation VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  id VARCHAR(40) NOT NULL PRIMARY KEY,
+  incarnation VARCHAR(32) NOT NULL,
   approved BOOL NOT NULL,
   enrolled BOOL NOT NULL,
   revoked BOOL NOT NULL,
@@ -17,8 +17,8 @@ CREATE TABLE agents (
   compacted_rev BIGINT NOT NULL,
   change_seq BIGINT NOT NULL,
   purged_seq BIGINT NOT NULL,
-  root VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  status_root VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  root VARCHAR(32) NOT NULL,
+  status_root VARCHAR(32) NOT NULL,
   key_count BIGINT NOT NULL,
   certificate_us BIGINT NOT NULL,
   message TEXT NOT NULL,
@@ -28,18 +28,18 @@ CREATE TABLE agents (
 );
 
 CREATE TABLE intents (
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  key_text VARCHAR(700) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  agent VARCHAR(40) NOT NULL,
+  key_text VARCHAR(700) NOT NULL,
   api_group VARCHAR(300) NOT NULL,
   version VARCHAR(300) NOT NULL,
   kind VARCHAR(300) NOT NULL,
   namespace VARCHAR(300) NOT NULL,
   name VARCHAR(300) NOT NULL,
-  owner VARCHAR(300) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  owner VARCHAR(300) NOT NULL,
   writer_epoch BIGINT NOT NULL,
-  intent_uid VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  intent_uid VARCHAR(64) NOT NULL,
   generation BIGINT NOT NULL,
-  digest VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  digest VARCHAR(64) NOT NULL,
   body LONGTEXT NOT NULL,
   options MEDIUMBLOB NOT NULL,
   priority INTEGER NOT NULL,
@@ -58,13 +58,13 @@ CREATE INDEX intents_change ON intents (agent, change_seq);
 CREATE INDEX intents_owner ON intents (agent, owner);
 
 CREATE TABLE statuses (
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  key_text VARCHAR(700) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  intent_uid VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  agent VARCHAR(40) NOT NULL,
+  key_text VARCHAR(700) NOT NULL,
+  intent_uid VARCHAR(64) NOT NULL,
   intent_generation BIGINT NOT NULL,
   observed_generation BIGINT NOT NULL,
   resource_version VARCHAR(300) NOT NULL,
-  digest VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  digest VARCHAR(64) NOT NULL,
   body LONGTEXT NOT NULL,
   gone BOOL NOT NULL,
   edges MEDIUMBLOB NOT NULL,
@@ -77,16 +77,16 @@ CREATE TABLE statuses (
 CREATE INDEX statuses_change ON statuses (agent, change_seq);
 
 CREATE TABLE writers (
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  owner VARCHAR(300) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  agent VARCHAR(40) NOT NULL,
+  owner VARCHAR(300) NOT NULL,
   epoch BIGINT NOT NULL,
   PRIMARY KEY (agent, owner)
 );
 
 CREATE TABLE inventory (
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  agent VARCHAR(40) NOT NULL,
   watch INTEGER NOT NULL,
-  key_text VARCHAR(700) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  key_text VARCHAR(700) NOT NULL,
   object_key MEDIUMBLOB NOT NULL,
   object LONGTEXT NOT NULL,
   update_us BIGINT NOT NULL,
@@ -94,26 +94,26 @@ CREATE TABLE inventory (
 );
 
 CREATE TABLE interests (
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  agent VARCHAR(40) NOT NULL,
   watch INTEGER NOT NULL,
   bookmark VARCHAR(300) NOT NULL,
   PRIMARY KEY (agent, watch)
 );
 
 CREATE TABLE join_tokens (
-  hash VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  hash VARCHAR(64) NOT NULL PRIMARY KEY,
+  agent VARCHAR(40) NOT NULL,
   auto_approve BOOL NOT NULL,
   expire_us BIGINT NOT NULL,
   used_us BIGINT NOT NULL,
-  request VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  request VARCHAR(64) NOT NULL,
   created_us BIGINT NOT NULL
 );
 CREATE INDEX join_tokens_agent ON join_tokens (agent);
 
 CREATE TABLE certificates (
-  fingerprint VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-  agent VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  fingerprint VARCHAR(64) NOT NULL PRIMARY KEY,
+  agent VARCHAR(40) NOT NULL,
   expire_us BIGINT NOT NULL,
   revoked BOOL NOT NULL,
   created_us BIGINT NOT NULL

@@ -14,12 +14,12 @@ CREATE TABLE entries (
   trace_id VARCHAR(32) NOT NULL,
   hash VARCHAR(64) NOT NULL,
   previous_hash VARCHAR(64) NOT NULL
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);
 CREATE INDEX entries_by_principal ON entries (principal, sequence);
 CREATE INDEX entries_by_resource ON entries (resource, sequence);
 CREATE TABLE chain_head (
   id INTEGER NOT NULL PRIMARY KEY,
   sequence BIGINT NOT NULL,
   hash VARCHAR(64) NOT NULL
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);
 INSERT INTO chain_head (id, sequence, hash) VALUES (1, 0, '');

@@ -8,7 +8,7 @@ CREATE TABLE projects (
   quota_units INTEGER NOT NULL,
   create_us BIGINT NOT NULL,
   update_us BIGINT NOT NULL
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);
 CREATE TABLE reservations (
   project VARCHAR(64) NOT NULL,
   service_id VARCHAR(64) NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE reservations (
   cluster VARCHAR(64) NOT NULL,
   units INTEGER NOT NULL,
   PRIMARY KEY (project, service_id)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);
 CREATE INDEX reservations_by_cluster ON reservations (cluster);
 CREATE TABLE clusters (
   id VARCHAR(64) NOT NULL PRIMARY KEY,
@@ -27,7 +27,7 @@ CREATE TABLE clusters (
   cordoned BOOLEAN NOT NULL,
   create_us BIGINT NOT NULL,
   update_us BIGINT NOT NULL
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);
 CREATE TABLE inventory (
   cluster VARCHAR(64) NOT NULL,
   kind VARCHAR(64) NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE inventory (
   object MEDIUMTEXT NOT NULL,
   observe_us BIGINT NOT NULL,
   PRIMARY KEY (cluster, kind, name)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);
 CREATE TABLE software (
   id VARCHAR(128) NOT NULL PRIMARY KEY,
   kind VARCHAR(64) NOT NULL,
@@ -46,4 +46,4 @@ CREATE TABLE software (
   version BIGINT NOT NULL,
   parameters MEDIUMTEXT NOT NULL,
   content MEDIUMTEXT NOT NULL
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+);

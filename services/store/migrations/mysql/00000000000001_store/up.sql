@@ -1,16 +1,16 @@
 CREATE TABLE upm_meta (
     name  VARCHAR(64) NOT NULL PRIMARY KEY,
     value VARBINARY(1024) NOT NULL
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE TABLE upm_lock (
     name VARCHAR(190) NOT NULL PRIMARY KEY
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE TABLE upm_outbox (
     id        VARCHAR(64) NOT NULL PRIMARY KEY,
     record    MEDIUMBLOB NOT NULL,
     create_us BIGINT NOT NULL,
     INDEX upm_outbox_order (create_us, id)
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE TABLE upm_request (
     principal   VARCHAR(128) NOT NULL,
     method      VARCHAR(128) NOT NULL,
@@ -20,4 +20,4 @@ CREATE TABLE upm_request (
     create_us   BIGINT NOT NULL,
     PRIMARY KEY (principal, method, request_id),
     INDEX upm_request_age (create_us)
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;

@@ -10,7 +10,7 @@ CREATE TABLE users (
     create_us     BIGINT NOT NULL,
     update_us     BIGINT NOT NULL,
     INDEX users_disabled (disabled)
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE TABLE user_labels (
     user_id     VARCHAR(40) NOT NULL,
     label_key   VARCHAR(63) NOT NULL,
@@ -18,10 +18,10 @@ CREATE TABLE user_labels (
     PRIMARY KEY (user_id, label_key),
     INDEX user_labels_value (label_key, label_value, user_id),
     FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;
 CREATE TABLE deleted_users (
     uid       VARCHAR(36) NOT NULL PRIMARY KEY,
     id        VARCHAR(40) NOT NULL,
     delete_us BIGINT NOT NULL,
     INDEX deleted_users_time (delete_us, id)
-) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB;

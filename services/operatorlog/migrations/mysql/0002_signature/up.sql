@@ -1,0 +1,1 @@
+ALTER TABLE chain_head ADD COLUMN signature VARCHAR(128) NOT NULL DEFAULT '';

@@ -1,0 +1,1 @@
+ALTER TABLE chain_head DROP COLUMN signature;
