@@ -92,14 +92,20 @@ pub(crate) fn leaves(service: &Service, operation: &Operation, facts: &Facts) ->
         return None;
     };
     let retained = after.retained.filter(|_| after.life == Life::Retained)?;
-    let unit = |ordinal| crds::names::unit_name(&service.name.service, ordinal);
-    let units: Vec<String> = (0..i32::try_from(retained.members).unwrap_or_default())
-        .map(unit)
+    let volumes: Vec<String> = retained
+        .pools
+        .iter()
+        .map(|(pool, left)| {
+            let set = service.name.set(pool);
+            let units: Vec<String> = (0..i32::try_from(left.units).unwrap_or_default())
+                .map(|ordinal| crds::names::unit_name(&set, ordinal))
+                .collect();
+            format!("{} ({} each)", units.join(", "), left.size)
+        })
         .collect();
     Some(format!(
-        "the volumes of {} ({} each) stay on clusters/{}: create the service again with retained_data ADOPT to use them, or DISCARD to remove them",
-        units.join(", "),
-        retained.size,
+        "the volumes of {} stay on clusters/{}: create the service again with retained_data ADOPT to use them, or DISCARD to remove them",
+        volumes.join(" and "),
         retained.cluster
     ))
 }

@@ -316,8 +316,7 @@ impl Worker {
             .await?;
         let Some(service) = found else { return Ok(()) };
         let facts = Facts {
-            scaled_spec: serde_json::Value::Null,
-            volume_size: self.host.engine.volume_size(&service)?,
+            volume_sizes: self.host.engine.volume_sizes(&service)?,
             now_us: now_us(),
         };
         let stays = ending::leaves(&service, &self.operation, &facts);
