@@ -27,6 +27,8 @@ UNIT=(--locked --workspace --lib --test fresh) # `fresh` is codegen's
 INTEGRATION=(--locked --workspace --test integration)
 BESIDE=4 # tests side by side: each waits most of its time
 mkdir -p "$ROOT/target"
+said=$(mktemp) # what runs in the background prints
+trap 'rm -f "$said"; kill $(jobs -p) 2>/dev/null || true' EXIT
 : >"$UPM_FLAKY"
 
 # The same packages in each call: others would mean other features of what they need, and so a build of everything. Examples that no test runs are left to `make check`.
@@ -128,8 +130,6 @@ unit_tests
 cluster_up
 integration_tests
 
-said=$(mktemp)
-trap 'rm -f "$said"' EXIT
 (beside_the_served_tests) >"$said" 2>&1 &
 beside=$!
 served_tests road::serve && passed=1 || passed=0
