@@ -63,7 +63,10 @@ fn a_restart_renews_every_member_the_primary_last_and_loses_no_confirmed_write()
 #[test]
 fn members_come_and_go_under_a_writer_and_volumes_stay() {
     let world = beside();
-    let service = world.shared();
+    // Not a shared one: a fourth volume stays behind.
+    let project = world.project("scale");
+    let service = Service::create(&world, &project, "cache", 3);
+    service.heals(HEALING);
     let writer = Writer::start(service.target(), "scale 3 to 4 to 3");
     service.operate(":horizontalScale", &json!({"members": 4}));
     service.heals(HEALING);
@@ -104,6 +107,7 @@ fn members_come_and_go_under_a_writer_and_volumes_stay() {
         assert_eq!(refused.status, 400, "{}", refused.body);
         assert_eq!(refused.fields(), ["members"]);
     }
+    service.delete("DELETE_DATA");
 }
 
 #[test]

@@ -55,7 +55,23 @@ impl World {
     /// Installs the agent anew with other values.
     pub(crate) fn install_agent(&self, more: &[&str]) {
         self.install(&self.pin, more);
+        self.renewed();
         self.healthy(CONNECTING);
+    }
+
+    /// Waits until the pods of before are gone and one of the new ones leads. Helm waits for the new ones only: whoever leads may still be one
+    /// that is about to end, and what it does then breaks off.
+    fn renewed(&self) {
+        eventually("a new replica leads", CONNECTING, || {
+            let pods = self.agent_pods();
+            let lease = self.kubectl.get(&["lease", "upm-agent", "-n", SYSTEM]);
+            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+            if pods.len() == 2 && pods.iter().any(|pod| holder.starts_with(pod.as_str())) {
+                Ok(())
+            } else {
+                Err(format!("{holder:?} leads, there are {pods:?}"))
+            }
+        });
     }
 
     fn install(&self, pin: &str, more: &[&str]) {
