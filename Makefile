@@ -17,8 +17,8 @@ down: ## removes what `make up` made
 check: packages ## format, lints, scripts, charts
 	integration/check.sh
 
-test: packages ## all tests
-	integration/test.sh
+test: packages ## all tests; ONLY=word: the Rust tests with that word in their names
+	integration/test.sh $(if $(ONLY),only '$(ONLY)')
 
 ui: ## the browser UI, for the gateway's build to take in
 	integration/ui.sh

@@ -62,6 +62,7 @@ refuses() {
 }
 
 check_refusals() {
+  refuses upm-agent hub "a pause without end" hub.longestPauseSeconds=31
   refuses upm-agent hub "an unknown value" hub.endpoint=a:1
   refuses upm-agent hub "an endpoint without a port" 'hub.endpoints={hub.example.org}'
   refuses upm-agent hub "an endpoint with a scheme" 'hub.endpoints={https://hub.example.org:7443}'

@@ -29,6 +29,9 @@ output() {
   esac
 }
 
+# The linker would leave out what a debugger reads: then it need not be made, which saves a sixth of the compiler's time.
+COMPILE_FLAGS=-dwarf=false
+
 link_flags() {
   local flags="-s -w" version
   if [ "$1" = kubernetes ]; then
@@ -46,6 +49,7 @@ version_hash() {
     find . -type f \( -name 'go.*' -o -name '*.go' \) | LC_ALL=C sort | xargs sha256sum
     packages "$1"
     link_flags "$1"
+    echo "$COMPILE_FLAGS"
     echo "$GO_VERSION"
   ) | sha256sum | cut -c1-12
 }
@@ -67,7 +71,7 @@ build() { # GROUP TARGET
   say "$group: fetching modules"
   total=$(twice fetch "$log" "$@") || { cat "$log" >&2; fail "$group: its modules could not be had"; }
   say "$group: compiling $total packages"
-  go build -v -mod=readonly -trimpath -ldflags "$(link_flags "$group")" -o "$partial/$out" "$@" >"$log" 2>&1 &
+  go build -v -mod=readonly -trimpath -gcflags "all=$COMPILE_FLAGS" -ldflags "$(link_flags "$group")" -o "$partial/$out" "$@" >"$log" 2>&1 &
   pid=$!
   trap 'kill $pid 2>/dev/null || true' EXIT
   local ticks=0

@@ -3,6 +3,7 @@
 mod arrows;
 mod charts;
 mod files;
+mod once_more;
 
 use std::path::{Path, PathBuf};
 

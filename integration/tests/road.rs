@@ -1,14 +1,16 @@
 //! The whole road: from a REST call to running Redis servers and back, on the real test cluster.
 //!
 //! `make test` prepares the cluster and the images and says where they are in `UPM_TEST_*`; without them these tests fail and say so.
-//! They run one after another, because several of them end processes that the others need. `serve` replaces the platform by another
-//! one, so `make test` runs it by itself, after the others.
+//! Tests of `beside` run side by side, each with a project of its own or a service that it has for itself. Those of `faults` end processes
+//! that the others need, or measure how long writes pause: they run one at a time, after the others, since tests begin in the order of their
+//! names. `serve` replaces the platform by another one, so `make test` runs it by itself, at last.
 
 mod api;
 mod environment;
 mod kubectl;
 mod members_writer;
 mod mixed_writer;
+mod pool;
 mod pulse;
 mod receiver;
 mod servers;
@@ -16,16 +18,8 @@ mod service;
 mod world;
 mod writer;
 
+mod beside;
 mod cluster_faults;
-mod crash;
-mod create;
-mod data;
-mod failover;
-mod gateway;
+mod faults;
 mod large;
-mod scale;
-mod secrets;
 mod serve;
-mod trace;
-mod tunnels;
-mod wrong;

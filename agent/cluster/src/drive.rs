@@ -43,6 +43,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Between two tries to write the durable copy.
 const PERSIST_RETRY: Duration = Duration::from_secs(2);
 
+/// Between two dials while the hub is away, unless an agent is told less.
+pub const LONGEST_PAUSE: Duration = backoff::LONGEST;
+
 /// What the loop works with.
 pub struct Parts {
     /// The way to the hub.
@@ -59,6 +62,8 @@ pub struct Parts {
     pub interest: watch::Sender<Vec<pb::Watch>>,
     /// How the connection is.
     pub report: watch::Sender<Report>,
+    /// Between two dials while the hub is away, at most: 1 to 30 s.
+    pub longest_pause: Duration,
 }
 
 impl std::fmt::Debug for Parts {
@@ -96,7 +101,7 @@ pub async fn run(parts: Parts, facts: Facts, cancel: CancellationToken) {
         interest: parts.interest,
         report: parts.report,
         link: None,
-        backoff: Backoff::new(Duration::ZERO),
+        backoff: Backoff::new(Duration::ZERO, parts.longest_pause),
         redial: Instant::now(),
         running: JoinSet::new(),
         metrics: Metrics::new(),

@@ -6,7 +6,10 @@ use clap::Parser;
 use upm_crds::names;
 use upm_operator::{SecretsRole, Settings};
 
-use crate::policy::{Impersonation, Policy, Reach};
+use crate::{
+    drive,
+    policy::{Impersonation, Policy, Reach},
+};
 
 /// The agent of one cluster: it dials out to the hub, keeps the cluster as it was told, and hosts the controllers.
 #[derive(Debug, Clone, Parser)]
@@ -20,6 +23,14 @@ pub struct Options {
         required_unless_present = "standalone"
     )]
     pub hub_endpoints: Vec<String>,
+    /// Between two dials while the hub is away, at most.
+    #[arg(
+        long,
+        env = "UPM_LONGEST_PAUSE_SECONDS",
+        default_value_t = drive::LONGEST_PAUSE.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=drive::LONGEST_PAUSE.as_secs())
+    )]
+    pub longest_pause_seconds: u64,
     /// File with the join token; needed until the agent has enrolled.
     #[arg(long, env = "UPM_JOIN_TOKEN_FILE")]
     pub join_token_file: Option<PathBuf>,

@@ -401,6 +401,7 @@ fn run_as(disk: &Disk, place: Place, change: impl FnOnce(&mut Parts)) -> AgentSi
         seen,
         interest,
         report,
+        longest_pause: drive::LONGEST_PAUSE,
     };
     change(&mut parts);
     let facts = Facts {

@@ -185,6 +185,7 @@ async fn session(client: Client, config: Config, options: Options, lost: Cancell
         seen,
         interest,
         report,
+        longest_pause: Duration::from_secs(options.longest_pause_seconds),
     };
     let collecting = collector::collect(client.clone(), kinds, wanted, seen_sender, lost.clone());
     let reporting = report::publish(

@@ -46,6 +46,16 @@ fn no_source_file_is_too_long_and_none_is_called_mod_rs() {
     }
 }
 
+/// Programs are built without tests, so one in `main.rs` would never run: it belongs into the library.
+#[test]
+fn no_program_has_tests_that_nobody_runs() {
+    for (folder, _) in super::members() {
+        let text = fs::read_to_string(root().join(&folder).join("src/main.rs"));
+        let tests = text.is_ok_and(|text| text.contains("#[test]") || text.contains("::test]"));
+        assert!(!tests, "{folder}/src/main.rs has a test");
+    }
+}
+
 #[test]
 fn the_changelog_has_a_place_for_the_next_release() {
     let text = fs::read_to_string(root().join("CHANGELOG.md")).expect("read the changelog");

@@ -5,17 +5,17 @@ mod platform;
 
 use std::{
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use super::{
     api::Api,
     environment::Environment,
     kubectl::{Kubectl, eventually},
-    service::{HEALING, Service},
+    pool::{Pool, Shared},
 };
 
 use self::platform::Processes;
@@ -40,41 +40,64 @@ pub(crate) struct World {
     processes: Mutex<Processes>,
     /// What the agent trusts.
     pin: String,
-    /// Project of the service that tests share.
-    shared: Mutex<Option<String>>,
+    /// Services that tests share.
+    pool: Pool,
 }
 
 /// Where the one world of this process is.
-enum Place {
+pub(crate) enum Place {
     Nowhere,
     Making,
     Here(Box<World>),
 }
 
-static WORLD: Mutex<Place> = Mutex::new(Place::Nowhere);
+static WORLD: RwLock<Place> = RwLock::new(Place::Nowhere);
 
-/// A test's turn with the world: one test at a time has it, whatever `--test-threads` says.
-pub(crate) struct Turn(MutexGuard<'static, Place>);
+/// A test's turn with the world: beside others that disturb nobody, or alone, whatever `--test-threads` says.
+pub(crate) enum Turn {
+    Beside(RwLockReadGuard<'static, Place>),
+    Alone(RwLockWriteGuard<'static, Place>),
+}
 
-impl std::ops::Deref for Turn {
+impl Deref for Turn {
     type Target = World;
 
     fn deref(&self) -> &World {
-        match &*self.0 {
+        let place = match self {
+            Self::Beside(place) => &**place,
+            Self::Alone(place) => &**place,
+        };
+        match place {
             Place::Here(world) => world,
             Place::Nowhere | Place::Making => unreachable!("a turn begins with a world"),
         }
     }
 }
 
-/// The world with the platform as one process, made at the first call.
+/// A turn beside others that disturb nobody, with the platform as one process.
+pub(crate) fn beside() -> Turn {
+    loop {
+        let place = WORLD.read().unwrap_or_else(PoisonError::into_inner);
+        match &*place {
+            Place::Here(world) if world.form == Form::Dev && world.runs() => {
+                return Turn::Beside(place);
+            }
+            Place::Here(_) | Place::Nowhere | Place::Making => {}
+        }
+        drop(place);
+        // Makes it, or mends it; or fails.
+        drop(turn(Form::Dev));
+    }
+}
+
+/// A turn alone, with the platform as one process.
 pub(crate) fn world() -> Turn {
     turn(Form::Dev)
 }
 
-/// A turn with a platform of this form. Another one is ended, and everything of it removed.
+/// A turn alone with a platform of this form, made at the first call. Another one is ended, and everything of it removed.
 pub(crate) fn turn(form: Form) -> Turn {
-    let mut place = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut place = WORLD.write().unwrap_or_else(PoisonError::into_inner);
     let fits = match &*place {
         Place::Here(world) => world.form == form,
         Place::Nowhere => false,
@@ -84,7 +107,7 @@ pub(crate) fn turn(form: Form) -> Turn {
         *place = Place::Making;
         *place = Place::Here(Box::new(World::make(form)));
     }
-    let turn = Turn(place);
+    let turn = Turn::Alone(place);
     turn.ensure();
     turn
 }
@@ -108,7 +131,7 @@ impl World {
             form,
             processes: Mutex::default(),
             pin: String::new(),
-            shared: Mutex::default(),
+            pool: Pool::default(),
         };
         world.clean_cluster();
         world.prepare();
@@ -202,21 +225,9 @@ impl World {
         id
     }
 
-    /// A service of three members that tests share, in good health. When a test left it broken, another one is made.
-    pub(crate) fn shared(&self) -> Service<'_> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(project) = &*shared {
-            let service = Service::of(self, project, "cache");
-            if service.is_well_within(Duration::from_mins(1)).is_ok() {
-                return service;
-            }
-        }
-        let project = self.project("shared");
-        *shared = Some(project.clone());
-        drop(shared);
-        let service = Service::create(self, &project, "cache", 3);
-        service.heals(HEALING);
-        service
+    /// A service of three members in good health, which a test has for itself until it drops it.
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        Shared::of(self, &self.pool)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     kubectl::{Kubectl, eventually},
     members_writer::MembersWriter,
     pulse::Pulse,
-    service::HEALING,
+    service::{HEALING, Service},
     world::World,
 };
 
@@ -212,6 +212,19 @@ fn missing<'a>(target: &Target, written: &'a [(String, u64)]) -> Vec<&'a str> {
         missing.extend(wrong.map(|((key, _), _)| key.as_str()));
     }
     missing
+}
+
+/// Disturbs a service under a writer; afterwards it is well again and no confirmed write is missing.
+pub(crate) fn through(
+    service: &Service<'_>,
+    what: &str,
+    disturb: impl FnOnce(&Service<'_>),
+) -> Report {
+    let writer = Writer::start(service.target(), what);
+    disturb(service);
+    writer.goes_on(200, HEALING);
+    service.heals(HEALING);
+    writer.finish(what)
 }
 
 /// Prints a line also when the test passes: measured times are part of what a test run shows.

@@ -74,6 +74,7 @@ pub(crate) async fn serve(
             seen,
             interest,
             report,
+            longest_pause: drive::LONGEST_PAUSE,
         };
         fleet.waiting.push((parts, facts(&id)));
         fleet.reports.push(reported);

@@ -13,8 +13,8 @@ use crate::hub::Pause;
 
 /// Between any two dials.
 const LEAST: Duration = Duration::from_millis(200);
-/// Between two dials, at most.
-const LONGEST: Duration = Duration::from_secs(30);
+/// Between two dials, at most, whatever an agent is told.
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 /// The cap of the pause when the absence has just begun.
 const FIRST_CAP: Duration = Duration::from_secs(1);
 /// The cap of the pause is this part of the absence.
@@ -28,15 +28,17 @@ pub(super) struct Backoff {
     away_since: Duration,
     pause: Duration,
     spread: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
-    /// Nothing was dialled yet.
-    pub(super) fn new(now: Duration) -> Self {
+    /// Nothing was dialled yet. While the hub is away no pause is longer than `longest`; the hub's own wishes still hold.
+    pub(super) fn new(now: Duration, longest: Duration) -> Self {
         Self {
             away_since: now,
             pause: LEAST,
             spread: LEAST,
+            longest: longest.clamp(FIRST_CAP, LONGEST),
         }
     }
 
@@ -64,7 +66,8 @@ impl Backoff {
     /// The next dial after one that failed, or was refused.
     pub(super) fn next(&mut self, now: Duration, rng: &mut impl Rng) -> Duration {
         let absence = now.saturating_sub(self.away_since);
-        let cap = (absence / PART).clamp(self.spread.max(FIRST_CAP), LONGEST);
+        let cap = (absence / PART).min(self.longest);
+        let cap = cap.clamp(self.spread.max(FIRST_CAP), LONGEST);
         let most = (self.pause * 3).min(cap).max(LEAST);
         self.pause = rng.random_range(LEAST..=most);
         self.pause
@@ -109,7 +112,7 @@ mod tests {
     /// When the agent is back, counted from the moment at which the hub is, when that was away for `outage`.
     fn late(outage: Duration, spread: Duration, seed: u64) -> Duration {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut backoff = Backoff::new(Duration::ZERO);
+        let mut backoff = Backoff::new(Duration::ZERO, LONGEST);
         backoff.lost(MINUTES, MINUTES, spread);
         let mut now = MINUTES + backoff.wait(MINUTES, Pause::First, None, &mut rng);
         while now < MINUTES + outage {
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn waits_as_long_as_the_hub_asks_and_a_rival_waits_longer_than_anybody() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut backoff = Backoff::new(Duration::ZERO);
+        let mut backoff = Backoff::new(Duration::ZERO, LONGEST);
         let asked = Duration::from_secs(20);
         for _ in 0..100 {
             let wait = backoff.wait(Duration::ZERO, Pause::Backoff, Some(asked), &mut rng);
@@ -158,7 +161,7 @@ mod tests {
     #[test]
     fn connections_that_break_at_once_are_dialled_more_and_more_slowly() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut backoff = Backoff::new(Duration::ZERO);
+        let mut backoff = Backoff::new(Duration::ZERO, LONGEST);
         let mut now = Duration::ZERO;
         let mut dials = 0;
         while now < MINUTES {
@@ -170,11 +173,30 @@ mod tests {
         assert!((20..200).contains(&dials), "{dials}");
     }
 
+    #[test]
+    fn after_a_long_absence_it_dials_as_often_as_it_was_told() {
+        let (longest, spread) = (Duration::from_secs(2), Duration::from_secs(5));
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut backoff = Backoff::new(Duration::ZERO, longest);
+        let pauses = |backoff: &mut Backoff, rng: &mut StdRng| {
+            (0..100)
+                .map(|_| backoff.wait(MINUTES, Pause::Backoff, None, rng))
+                .max()
+                .unwrap_or_default()
+        };
+        let most = pauses(&mut backoff, &mut rng);
+        assert!(most > FIRST_CAP && most <= longest, "{most:?}");
+        // A hub with many agents spreads them all the same.
+        backoff.lost(MINUTES, LEAST, spread);
+        let most = pauses(&mut backoff, &mut rng);
+        assert!(most > longest && most <= spread, "{most:?}");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_pause_is_longer_than_its_cap_or_shorter_than_the_least(steps in proptest::collection::vec((0u64..100_000, 0u64..60_000), 1..60), seed: u64) {
             let mut rng = StdRng::seed_from_u64(seed);
-            let mut backoff = Backoff::new(Duration::ZERO);
+            let mut backoff = Backoff::new(Duration::ZERO, LONGEST);
             let mut now = Duration::ZERO;
             for (step, spread) in steps {
                 now += Duration::from_millis(step);

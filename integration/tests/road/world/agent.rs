@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{CLUSTER, World, text};
+use super::{CLUSTER, Form, World, text};
 use crate::road::kubectl::eventually;
 
 /// Namespace of the agent.
@@ -55,19 +55,39 @@ impl World {
     /// Installs the agent anew with other values.
     pub(crate) fn install_agent(&self, more: &[&str]) {
         self.install(&self.pin, more);
+        self.renewed();
         self.healthy(CONNECTING);
+    }
+
+    /// Waits until the pods of before are gone and one of the new ones leads. Helm waits for the new ones only: whoever leads may still be one
+    /// that is about to end, and what it does then breaks off.
+    fn renewed(&self) {
+        eventually("a new replica leads", CONNECTING, || {
+            let pods = self.agent_pods();
+            let lease = self.kubectl.get(&["lease", "upm-agent", "-n", SYSTEM]);
+            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+            if pods.len() == 2 && pods.iter().any(|pod| holder.starts_with(pod.as_str())) {
+                Ok(())
+            } else {
+                Err(format!("{holder:?} leads, there are {pods:?}"))
+            }
+        });
     }
 
     fn install(&self, pin: &str, more: &[&str]) {
         let environment = &self.environment;
         let chart = environment.root.join("helm/upm-agent");
-        let sets = [
+        let mut sets = vec![
             format!("hub.endpoints={{{}}}", self.hub_address()),
             format!("hub.caPin={pin}"),
             format!("image.reference={}", environment.agent_image),
             format!("unitAgent.image={}", environment.unit_agent_image),
             format!("images.prefix={}", environment.image_prefix),
         ];
+        if self.form == Form::Dev {
+            // The platform of this form dies in many tests. What an agent does that is told nothing is seen with the other form.
+            sets.push("hub.longestPauseSeconds=1".to_owned());
+        }
         let mut arguments = vec![
             "upgrade",
             "--install",

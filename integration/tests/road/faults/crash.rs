@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     service::{HEALING, LONG, Service, spec},
-    world::{World, world},
+    world::world,
     writer::{Writer, say},
 };
 
@@ -328,44 +328,4 @@ fn a_service_heals_while_the_hub_is_away_for_two_minutes_and_the_hub_learns_it_a
     ));
     service.heals(HEALING);
     writer.finish("hub away for two minutes");
-}
-
-#[test]
-fn a_service_goes_on_serving_while_the_agent_is_away() {
-    let world = world();
-    let service = world.shared();
-    let before = service.primary();
-    let writer = Writer::start(service.target(), "agent away");
-    world.scale_agent(0);
-    shows_the_agent_as(&world, &service, false);
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(45) {
-        writer.goes_on(100, HEALING);
-    }
-    world.scale_agent(2);
-    shows_the_agent_as(&world, &service, true);
-    service.heals(HEALING);
-    assert_eq!(service.primary(), before, "nobody else became the primary");
-    let report = writer.finish("agent away");
-    assert!(
-        report.longest_gap < Duration::from_secs(3),
-        "writes went on all the time"
-    );
-}
-
-fn shows_the_agent_as(world: &World, service: &Service<'_>, connected: bool) {
-    eventually(
-        "the platform shows whether the agent is connected",
-        HEALING,
-        || {
-            // `false` is left out.
-            let shown = service.get()["status"]["agentConnected"] == true;
-            let cluster = world.api().get("/v1/clusters/local")["state"].clone();
-            if shown == connected && (cluster == "HEALTHY") == connected {
-                Ok(())
-            } else {
-                Err(format!("agentConnected {shown}, {cluster}"))
-            }
-        },
-    );
 }

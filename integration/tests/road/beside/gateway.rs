@@ -9,11 +9,11 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use upm_proto::redis::v1::{GetRedisServiceRequest, RedisService, ServiceState};
 
-use super::{
+use crate::road::{
     api::Api,
     kubectl::eventually,
     service::{HEALING, LONG, RECORDED, number},
-    world::{World, text, world},
+    world::{World, beside, text},
 };
 
 /// Runs grpcurl with the administrator's token, which is not among the arguments.
@@ -44,7 +44,7 @@ fn printed(output: &Output) -> String {
 
 #[test]
 fn a_stock_grpc_client_finds_and_calls_the_methods() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let listed = printed(&grpcurl(&world, &[], &["list"]));
     for name in [
@@ -102,7 +102,7 @@ fn a_stock_grpc_client_finds_and_calls_the_methods() {
 
 #[test]
 fn a_browser_calls_with_grpc_web() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let request = GetRedisServiceRequest {
         name: service.name(),
@@ -173,7 +173,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 
 #[test]
 fn the_api_describes_itself_and_answers_wrong_verbs_with_the_right_ones() {
-    let world = world();
+    let world = beside();
     let anonymous = Api::anonymous(&world.address());
     let openapi = anonymous.get("/openapi.json");
     let paths = openapi["paths"].as_object().expect("paths");
@@ -218,7 +218,7 @@ fn the_api_describes_itself_and_answers_wrong_verbs_with_the_right_ones() {
 
 #[test]
 fn an_operation_is_watched_line_by_line_to_its_end() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let api = world.api();
     // On a machine that stands still an operation may be over before it is watched; then the next one is.
@@ -258,7 +258,7 @@ fn an_operation_is_watched_line_by_line_to_its_end() {
 
 #[test]
 fn the_operation_log_knows_who_created_what_and_is_intact() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let entry = eventually("the creation is in the operation log", RECORDED, || {
         let filter = format!("resource=\"{}\"", service.name())

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     service::{HEALING, LONG, Service, spec},
-    world::world,
+    world::beside,
     writer::Writer,
 };
 
@@ -20,7 +20,7 @@ fn created(pod: &Value) -> String {
 
 #[test]
 fn a_restart_renews_every_member_the_primary_last_and_loses_no_confirmed_write() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let (primary, epoch) = service.primary();
     let before = service.identities("pod");
@@ -62,8 +62,11 @@ fn a_restart_renews_every_member_the_primary_last_and_loses_no_confirmed_write()
 
 #[test]
 fn members_come_and_go_under_a_writer_and_volumes_stay() {
-    let world = world();
-    let service = world.shared();
+    let world = beside();
+    // Not a shared one: a fourth volume stays behind.
+    let project = world.project("scale");
+    let service = Service::create(&world, &project, "cache", 3);
+    service.heals(HEALING);
     let writer = Writer::start(service.target(), "scale 3 to 4 to 3");
     service.operate(":horizontalScale", &json!({"members": 4}));
     service.heals(HEALING);
@@ -104,11 +107,12 @@ fn members_come_and_go_under_a_writer_and_volumes_stay() {
         assert_eq!(refused.status, 400, "{}", refused.body);
         assert_eq!(refused.fields(), ["members"]);
     }
+    service.delete("DELETE_DATA");
 }
 
 #[test]
 fn a_plan_changes_nothing() {
-    let world = world();
+    let world = beside();
     let api = world.api();
     let project = world.project("plan");
     let service = Service::of(&world, &project, "cache");
@@ -168,7 +172,7 @@ fn a_plan_changes_nothing() {
 
 #[test]
 fn the_same_request_twice_is_done_once() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let api = world.api();
     let epoch = service.primary().1;
@@ -200,7 +204,7 @@ fn the_same_request_twice_is_done_once() {
 
 #[test]
 fn an_administrator_understands_the_columns_in_the_cluster() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let (primary, epoch) = service.primary();
     let table = |kind: &str| {
@@ -264,7 +268,7 @@ fn an_administrator_understands_the_columns_in_the_cluster() {
 
 #[test]
 fn the_command_line_can_be_used_in_scripts() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let project = service.project.as_str();
     let code = |arguments: &[&str]| world.try_upm(arguments).status.code();

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{
+use crate::road::{
     api::{Answer, Api},
+    kubectl::eventually,
     service::{RECORDED, Service, spec},
-    world::{World, world},
+    world::{World, beside},
 };
 
 /// A request body with one field of the spec changed.
@@ -83,7 +84,7 @@ fn nothing_is_left(world: &World, project: &str) {
 
 #[test]
 fn a_wrong_spec_is_refused_with_the_name_of_the_field_and_leaves_nothing() {
-    let world = world();
+    let world = beside();
     let project = world.project("wrong");
     for (body, field) in [
         (with("members", json!(0)), "redis_service.spec.members"),
@@ -150,7 +151,7 @@ fn a_wrong_spec_is_refused_with_the_name_of_the_field_and_leaves_nothing() {
 
 #[test]
 fn a_malformed_body_is_refused_with_the_place_that_is_wrong() {
-    let world = world();
+    let world = beside();
     let project = world.project("malformed");
     for (body, field) in [
         (with("memers", json!(3)), "memers"),
@@ -188,7 +189,7 @@ fn a_malformed_body_is_refused_with_the_place_that_is_wrong() {
 
 #[test]
 fn an_id_that_cannot_be_used_is_refused() {
-    let world = world();
+    let world = beside();
     let project = world.project("ids");
     for id in [
         "default",
@@ -227,7 +228,7 @@ fn an_id_that_cannot_be_used_is_refused() {
 
 #[test]
 fn a_name_that_is_taken_and_a_project_that_is_missing_are_told() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let before = service.get();
     let taken = create(&world, &service.project, &service.id, &spec(1));
@@ -264,7 +265,7 @@ fn a_name_that_is_taken_and_a_project_that_is_missing_are_told() {
 
 #[test]
 fn a_caller_without_permission_or_token_is_refused_and_the_refusal_is_recorded() {
-    let world = world();
+    let world = beside();
     let service = world.shared();
     let project = world.project("guarded");
     let viewer = viewer(&world, &project);
@@ -318,7 +319,7 @@ fn a_caller_without_permission_or_token_is_refused_and_the_refusal_is_recorded()
         Api::anonymous(&world.address()).call_with("GET", &service.path(""), None, &forged);
     assert_eq!(forged.status, 401, "{}", forged.body);
 
-    super::kubectl::eventually("the refusal is in the operation log", RECORDED, || {
+    eventually("the refusal is in the operation log", RECORDED, || {
         let path = "/v1/operatorLog/entries?filter=principal%3D%22users%2Fwatcher%22&pageSize=100";
         let entries = world.api().get(path)["entries"].clone();
         let refused = |entry: &&Value| {
@@ -351,7 +352,7 @@ fn viewer(world: &World, project: &str) -> Api {
     // Modules learn a new binding by their watch, each for itself.
     for collection in ["", "/redisServices"] {
         let path = format!("/v1/projects/{project}{collection}");
-        super::kubectl::eventually("the binding is in force", RECORDED, || {
+        eventually("the binding is in force", RECORDED, || {
             let answer = viewer.call("GET", &path, None);
             if answer.status == 200 {
                 Ok(())

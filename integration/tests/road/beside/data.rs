@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     service::{HEALING, LONG, Service, spec},
-    world::world,
+    world::beside,
 };
 
 const PVC: &str = "persistentvolumeclaim";
@@ -66,7 +66,7 @@ fn volumes_are_gone(service: &Service<'_>) {
 
 #[test]
 fn kept_volumes_stay_are_told_of_and_come_back_only_when_the_user_chooses() {
-    let world = world();
+    let world = beside();
     let api = world.api();
     let project = world.project("data");
     let service = Service::create(&world, &project, "cache", 3);
@@ -147,7 +147,7 @@ fn kept_volumes_stay_are_told_of_and_come_back_only_when_the_user_chooses() {
 
 #[test]
 fn a_service_that_must_not_be_deleted_is_not_and_by_default_volumes_stay() {
-    let world = world();
+    let world = beside();
     let api = world.api();
     let project = world.project("guard");
     let service = Service::create(&world, &project, "cache", 1);

@@ -1,14 +1,14 @@
 //! Create through REST, and what can be seen of it.
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     service::{HEALING, LONG, Service, spec},
-    world::world,
+    world::beside,
 };
 
 #[test]
 fn one_rest_call_makes_three_running_members_with_roles_addresses_and_versions() {
-    let world = world();
+    let world = beside();
     let project = world.project("create");
     let service = Service::of(&world, &project, "cache");
     let operation = world

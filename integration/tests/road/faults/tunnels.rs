@@ -13,7 +13,7 @@ use rand::RngCore as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     service::{HEALING, RECORDED, Service},
     world::{CLUSTER, SYSTEM, World, text, world},

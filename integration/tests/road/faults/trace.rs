@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     receiver::{Receiver, Seen},
     service::{LONG, Service, spec},

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
-use super::{
+use crate::road::{
     kubectl::eventually,
     service::{LONG, RECORDED, Service, spec},
     world::{SYSTEM, World, world},
