@@ -49,12 +49,12 @@ pub struct Watch {
 
 impl Watch {
     /// Of whole objects that intents made.
-    const fn of_intents(id: u32) -> Option<Self> {
-        Some(Self {
+    const fn of_intents(id: u32) -> Self {
+        Self {
             id,
             mask: &[],
             inventory: false,
-        })
+        }
     }
 }
 
@@ -69,7 +69,7 @@ pub const KINDS: &[Kind] = &[
         plural: "unitsets",
         scope: Scope::Project,
         intent: true,
-        watch: Watch::of_intents(1),
+        watch: Some(Watch::of_intents(1)),
     },
     Kind {
         group: GROUP,
@@ -78,7 +78,7 @@ pub const KINDS: &[Kind] = &[
         plural: "redisreplications",
         scope: Scope::Project,
         intent: true,
-        watch: Watch::of_intents(2),
+        watch: Some(Watch::of_intents(2)),
     },
     Kind {
         group: GROUP,
@@ -87,7 +87,7 @@ pub const KINDS: &[Kind] = &[
         plural: "projects",
         scope: Scope::Cluster,
         intent: true,
-        watch: Watch::of_intents(3),
+        watch: Some(Watch::of_intents(3)),
     },
     Kind {
         group: "",

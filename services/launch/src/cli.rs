@@ -74,7 +74,7 @@ impl Globals {
 #[derive(Debug, Subcommand)]
 enum Own {
     /// Run modules of the platform as one process.
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Run the whole platform in one process on SQLite files.
     Dev(dev::Dev),
     /// The built-in CA as files.

@@ -157,21 +157,16 @@ fn parse(request: &pb::CreateRedisServiceRequest) -> Result<Parsed, Error> {
 }
 
 async fn cluster(services: &Services<Redis>, own: &Context, wish: &Wish) -> Result<Cluster, Error> {
-    match &wish.cluster {
-        Some(id) => services
-            .catalogue()
-            .cluster(own, id)
-            .await?
-            .ok_or_else(|| Error::Missing {
-                what: format!("clusters/{id}"),
-                reason: "CLUSTER_NOT_FOUND",
-                field: field("cluster"),
-            }),
-        None => {
-            let clusters = services.catalogue().clusters(own).await?;
-            choose::only_cluster(clusters, &field("cluster"))
-        }
+    if let Some(id) = &wish.cluster {
+        let found = services.catalogue().cluster(own, id).await?;
+        return found.ok_or_else(|| Error::Missing {
+            what: format!("clusters/{id}"),
+            reason: "CLUSTER_NOT_FOUND",
+            field: field("cluster"),
+        });
     }
+    let clusters = services.catalogue().clusters(own).await?;
+    choose::only_cluster(clusters, &field("cluster"))
 }
 
 async fn resolve(
