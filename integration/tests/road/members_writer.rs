@@ -126,13 +126,13 @@ impl Shared {
             }
             let connection = match &mut open {
                 Some((_, connection)) => connection,
-                None => match target.at(&address).connect() {
-                    Ok(connection) => &mut open.insert((address, connection)).1,
-                    Err(_) => {
+                None => {
+                    let Ok(connection) = target.at(&address).connect() else {
                         thread::sleep(UNREACHABLE);
                         continue;
-                    }
-                },
+                    };
+                    &mut open.insert((address, connection)).1
+                }
             };
             let key = format!("{prefix}:{number}");
             match set_and_wait(connection, &key, number) {

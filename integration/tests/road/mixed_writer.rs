@@ -94,50 +94,41 @@ impl Ledger {
             prefix, confirmed, ..
         } = self;
         let mut connection = self.target.connect_within(HEALING);
-        let number = |value: Option<u64>| value.unwrap_or_default();
-        let (register, counter, list, first, second): (
-            Option<u64>,
-            Option<u64>,
-            Vec<u64>,
-            Option<u64>,
-            Option<u64>,
-        ) = redis::pipe()
-            .cmd("GET")
-            .arg(format!("{prefix}:register"))
-            .cmd("GET")
-            .arg(format!("{prefix}:counter"))
-            .cmd("LRANGE")
+        let read = |key: &str, connection: &mut redis::Connection| -> u64 {
+            let value: Option<u64> = redis::cmd("GET")
+                .arg(format!("{prefix}:{key}"))
+                .query(connection)
+                .expect("read back");
+            value.unwrap_or_default()
+        };
+        let register = read("register", &mut connection);
+        let counter = read("counter", &mut connection);
+        let first = read("pair:1", &mut connection);
+        let second = read("pair:2", &mut connection);
+        let list: Vec<u64> = redis::cmd("LRANGE")
             .arg(format!("{prefix}:list"))
             .arg(0)
             .arg(-1)
-            .cmd("GET")
-            .arg(format!("{prefix}:pair:1"))
-            .cmd("GET")
-            .arg(format!("{prefix}:pair:2"))
             .query(&mut connection)
             .expect("read back");
-        let counter = number(counter);
         say(&format!(
             "{prefix} {when}: register {} of {}, counter {counter} of {} to {}, list {} of {}, pair {} of {}, {} stale reads",
-            number(register),
+            register,
             confirmed.register,
             confirmed.increments,
             confirmed.tried,
             list.len(),
             confirmed.appended.len(),
-            number(first),
+            first,
             confirmed.pair,
             confirmed.stale_reads,
         ));
-        assert!(
-            confirmed.register <= number(register),
-            "{prefix}: overwritten"
-        );
+        assert!(confirmed.register <= register, "{prefix}: overwritten");
         assert!(
             (confirmed.increments..=confirmed.tried).contains(&counter),
             "{prefix}: the counter"
         );
-        assert!(confirmed.pair <= number(first), "{prefix}: the transaction");
+        assert!(confirmed.pair <= first, "{prefix}: the transaction");
         assert_eq!(first, second, "{prefix}: half a transaction");
         assert!(
             list.is_sorted_by(|a, b| a < b),

@@ -187,7 +187,7 @@ mod tests {
             .annotations_mut()
             .insert(REQUESTED.to_owned(), "key was seen by somebody".to_owned());
         let mut phases = vec![secret.clone()];
-        for pause in [DAY * 0, SETTLE, RETIRE] {
+        for pause in [SignedDuration::ZERO, SETTLE, RETIRE] {
             now += pause;
             let patch = step(&secret, now, LONG).unwrap().unwrap();
             secret = merged(&secret, &patch);

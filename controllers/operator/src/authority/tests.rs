@@ -17,7 +17,7 @@ fn issues_certificates_in_its_own_name_for_an_identity_and_its_hosts() {
         .unwrap();
     assert_eq!(issued.ca_pem, &*authority.trusted_pem());
 
-    let (_, ca) = parse_x509_pem(&*authority.trusted_pem().as_bytes()).unwrap();
+    let (_, ca) = parse_x509_pem(authority.trusted_pem().as_bytes()).unwrap();
     let (_, leaf) = parse_x509_pem(issued.certificate_pem.as_bytes()).unwrap();
     let (ca, leaf) = (ca.parse_x509().unwrap(), leaf.parse_x509().unwrap());
     assert!(ca.is_ca() && !leaf.is_ca());

@@ -32,7 +32,7 @@ async fn let_go() -> (Rig, String) {
     rig.stop(1).await;
     let left = Store::read(&rig.units[1].config.state_dir()).unwrap();
     assert!(left.snapshot && left.clean_shutdown, "{left:?}");
-    let request = admitting_first(&rig).await;
+    let request = admitting_first(&rig);
     lead(&rig, 0, request).await.unwrap();
     let mut user = rig.user(0).await.unwrap();
     let _: () = user.set("meanwhile", "x").await.unwrap();
@@ -40,7 +40,7 @@ async fn let_go() -> (Rig, String) {
 }
 
 /// The primary goes on under the epoch that the leaver promised, without it.
-async fn admitting_first(rig: &Rig) -> pb::GrantPrimaryRequest {
+fn admitting_first(rig: &Rig) -> pb::GrantPrimaryRequest {
     let leaver = Store::read(&rig.units[1].config.state_dir()).unwrap();
     pb::GrantPrimaryRequest {
         admitted_member_ids: vec![leaver.member_id],
