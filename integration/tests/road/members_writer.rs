@@ -124,15 +124,9 @@ impl Shared {
             if open.as_ref().is_some_and(|(at, _)| *at != address) {
                 open = None;
             }
-            let connection = match &mut open {
-                Some((_, connection)) => connection,
-                None => {
-                    let Ok(connection) = target.at(&address).connect() else {
-                        thread::sleep(UNREACHABLE);
-                        continue;
-                    };
-                    &mut open.insert((address, connection)).1
-                }
+            let Some(connection) = connected(&mut open, address, target) else {
+                thread::sleep(UNREACHABLE);
+                continue;
             };
             let key = format!("{prefix}:{number}");
             match set_and_wait(connection, &key, number) {
@@ -158,6 +152,19 @@ impl Shared {
         seen.last = Some((Instant::now(), still));
         seen.report.confirmed.push((key, number));
     }
+}
+
+/// The open connection, or a new one; `None` while the member cannot be reached.
+fn connected<'a>(
+    open: &'a mut Option<(String, redis::Connection)>,
+    address: String,
+    target: &Target,
+) -> Option<&'a mut redis::Connection> {
+    if open.is_none() {
+        let connection = target.at(&address).connect().ok()?;
+        *open = Some((address, connection));
+    }
+    open.as_mut().map(|(_, connection)| connection)
 }
 
 /// One write; how many replicas have it. Not in one pipeline: the answer of a member that refuses is read whole.
