@@ -242,10 +242,11 @@ fn controller_that_freezes_and_wakes_up_loses_nothing() {
             .filter_map(|pod| process(pod, "upm-agent"))
             .collect();
         assert!(!agents.is_empty(), "no agent runs");
+        let server = server_of(&primary);
         for agent in &agents {
             signal(*agent, "STOP");
         }
-        kill(server_of(&primary));
+        kill(server);
         thread::sleep(Duration::from_secs(10));
         // the first one leads, whichever it was; the other wakes up with what it knew before
         signal(agents[0], "CONT");
@@ -256,8 +257,17 @@ fn controller_that_freezes_and_wakes_up_loses_nothing() {
     });
 }
 
+/// The server in a pod: the child of its unit agent. It writes over its environment, which names the pod.
 fn server_of(pod: &str) -> i32 {
-    process(pod, "redis-server").unwrap_or_else(|| panic!("no server runs in {pod}"))
+    let agent = process(pod, "upm-unit-agent").unwrap_or_else(|| panic!("{pod} does not run"));
+    let child_of_agent = format!("PPid:\t{agent}");
+    pids()
+        .find(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line == child_of_agent)
+                && status.lines().next() == Some("Name:\tredis-server")
+        })
+        .unwrap_or_else(|| panic!("no server runs in {pod}"))
 }
 
 fn kill(pid: i32) {
@@ -272,18 +282,21 @@ fn signal(pid: i32, signal: &str) {
         .expect("run kill");
 }
 
-/// A process of a container of the test cluster, by the name of its pod; needs neither kubelet nor API server.
-fn process(pod: &str, program: &str) -> Option<i32> {
-    let named = format!("HOSTNAME={pod}");
+fn pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .expect("read /proc")
         .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .find(|pid| {
-            let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            read("comm").trim_ascii() == program.as_bytes()
-                && read("environ")
-                    .split(|byte| *byte == 0)
-                    .any(|variable| variable == named.as_bytes())
-        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// A process of a container of the test cluster, by the name of its pod; needs neither kubelet nor API server.
+fn process(pod: &str, program: &str) -> Option<i32> {
+    let named = format!("HOSTNAME={pod}");
+    pids().find(|pid| {
+        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        read("comm").trim_ascii() == program.as_bytes()
+            && read("environ")
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == named.as_bytes())
+    })
 }
