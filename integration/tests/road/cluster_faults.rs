@@ -150,7 +150,7 @@ fn replaced_volume_of_a_replica_loses_nothing() {
         let claims = service.identities("persistentvolumeclaim");
         let (claim, _) = claims
             .iter()
-            .find(|(name, _)| name.ends_with(&member))
+            .find(|(name, _)| name.contains(member.as_str()))
             .expect("the member's claim");
         world.kubectl.must(&[
             "delete",
