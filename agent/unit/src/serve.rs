@@ -126,9 +126,12 @@ impl Unit {
         if !process.alive() {
             return Err(format!("the server does not run: {}", process.last_exit));
         }
-        // who waits for a frozen server again and again, or for one that loads its data, learns nothing, and may take this agent for a dead one
-        if let Some(why) = self.health.borrow().no_answer_in(process.starts) {
-            return Err(why);
+        // who waits for a frozen server again and again learns nothing
+        if self.health.borrow().silent_in(process.starts) {
+            return Err(format!(
+                "the server does not answer: {}",
+                self.health.borrow().error
+            ));
         }
         for attempt in 0..2 {
             let mut link = self

@@ -47,13 +47,6 @@ impl Health {
         self.starts == starts && self.answered.is_some_and(|at| at.elapsed() > SILENT)
     }
 
-    /// Why this start of the server is not worth asking now: it was silent the last time, whether or not it answered before. The watcher asks on.
-    pub fn no_answer_in(&self, starts: i32) -> Option<String> {
-        let never = self.starts == starts && self.answered.is_none() && !self.error.is_empty();
-        (never || self.silent_in(starts))
-            .then(|| format!("the server does not answer: {}", self.error))
-    }
-
     /// Why this start of the server cannot take clients; `None` when it can. The replication role has no say in it.
     pub fn unready(&self, starts: i32) -> Option<String> {
         match &self.info {
@@ -240,25 +233,11 @@ mod tests {
         assert!(health.unready(1).unwrap().contains("loads"));
         health.info = Some(Info::default());
         assert_eq!(health.unready(1), None);
-        assert_eq!(health.no_answer_in(1), None);
         assert!(
             health.unready(2).is_some(),
             "an answer of an earlier start does not count"
         );
         tokio::time::advance(SILENT * 2).await;
         assert!(health.unready(1).unwrap().contains("does not answer"));
-        assert!(health.no_answer_in(1).is_some());
-    }
-
-    #[test]
-    fn server_that_never_answered_is_asked_by_the_watcher_only() {
-        let mut health = Health {
-            starts: 1,
-            ..Health::default()
-        };
-        assert_eq!(health.no_answer_in(1), None, "nobody has asked yet");
-        health.error = "no answer within 1s".to_owned();
-        assert!(health.no_answer_in(1).is_some());
-        assert_eq!(health.no_answer_in(2), None, "another start");
     }
 }
