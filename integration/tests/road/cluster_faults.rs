@@ -82,15 +82,6 @@ fn node_of(service: &Service<'_>, member: &str) -> String {
         .to_owned()
 }
 
-fn replica(service: &Service<'_>) -> String {
-    let (primary, _) = service.primary();
-    service
-        .members()
-        .into_iter()
-        .find(|member| *member != primary)
-        .expect("a replica")
-}
-
 /// Fills the volume of a member until nothing more fits.
 fn fill(service: &Service<'_>, member: &str) {
     let script = "dd if=/dev/zero of=/data/fill bs=1M 2>/dev/null; dd if=/dev/zero of=/data/fill2 bs=4k 2>/dev/null; true";
@@ -146,7 +137,7 @@ fn full_volumes_of_all_members_lose_nothing() {
 #[ignore = "a fault of the whole cluster: make ledger"]
 fn replaced_volume_of_a_replica_loses_nothing() {
     through("volume of a replica replaced", |world, service| {
-        let member = replica(service);
+        let member = service.replica();
         let claims = service.identities("persistentvolumeclaim");
         let (claim, _) = claims
             .iter()
@@ -217,7 +208,7 @@ fn primary_cut_off_from_the_network_loses_nothing() {
 fn two_nodes_that_lose_power_one_after_the_other_lose_nothing() {
     through("power of two nodes lost", |world, service| {
         let (primary, _) = service.primary();
-        let other = replica(service);
+        let other = service.replica();
         let (first, second) = (node_of(service, &primary), node_of(service, &other));
         cluster(world, &["node", "stop", &first]);
         if first != second {

@@ -55,13 +55,7 @@ fn gigabyte_goes_through_every_change_without_loss() {
         writer.finish(what);
     };
     beside("1 GB, switchover", &|| {
-        let primary = service.primary().0;
-        let target = service
-            .members()
-            .into_iter()
-            .find(|member| *member != primary)
-            .expect("a replica");
-        service.operate(":switchover", &json!({"target": target}));
+        service.operate(":switchover", &json!({"target": service.replica()}));
     });
     beside("1 GB, process of the primary killed", &|| {
         let primary = service.primary().0;

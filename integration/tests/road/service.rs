@@ -151,6 +151,15 @@ impl<'w> Service<'w> {
             .collect()
     }
 
+    /// A member that is not the primary.
+    pub(crate) fn replica(&self) -> String {
+        let (primary, _) = self.primary();
+        self.members()
+            .into_iter()
+            .find(|member| *member != primary)
+            .expect("a replica")
+    }
+
     /// Waits until everything is as it shall be: `READY`, one primary, the others follow, one pod is labelled as the primary, and the platform
     /// has this from an agent that is connected.
     pub(crate) fn heals(&self, limit: Duration) {

@@ -11,11 +11,7 @@ fn a_switchover_to_a_named_member_is_done_and_a_stale_epoch_is_refused() {
     let world = beside();
     let service = world.shared();
     let (primary, epoch) = service.primary();
-    let target = service
-        .members()
-        .into_iter()
-        .find(|member| *member != primary)
-        .expect("a replica");
+    let target = service.replica();
     let stale = json!({"target": target, "expectedEpoch": (epoch + 7).to_string()});
     let answer = world
         .api()

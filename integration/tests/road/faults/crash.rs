@@ -219,12 +219,8 @@ fn create_and_delete_survive_the_death_of_the_platform_at_every_step() {
 fn a_switchover_survives_the_death_of_the_platform_at_every_step_and_happens_once() {
     let world = world();
     let service = world.shared();
-    let (primary, epoch) = service.primary();
-    let target = service
-        .members()
-        .into_iter()
-        .find(|member| *member != primary)
-        .expect("a replica");
+    let (_, epoch) = service.primary();
+    let target = service.replica();
     let known = world.api().operations(&service.name()).len();
     let writer = Writer::start(service.target(), "platform dies in a switchover");
     let body = Some(json!({"target": target}));
